@@ -1,0 +1,209 @@
+"""`eagleray train` and `eagleray run`: a job from flags, or from a file."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from eagleray.contract.errors import ConfigError
+from eagleray.settings import load_settings
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON object a line, for machines.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Check everything and show the plan; start nothing.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show the workers' log lines.")]
+
+
+def train(
+    framework: Annotated[str | None, typer.Option("--framework", "-f", help="For example ultralytics.")] = None,
+    model: Annotated[str | None, typer.Option("--model", "-m", help="For example yolo11n.")] = None,
+    data: Annotated[str | None, typer.Option("--data", "-d", help="Folder of the dataset.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Epochs in all.")] = None,
+    batch_size: Annotated[str | None, typer.Option(help="Images a step, or auto.")] = None,
+    task: Annotated[str | None, typer.Option(help="For example object-detection; default: the model's first.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Default: the framework's own.")] = None,
+    project: Annotated[str | None, typer.Option(help="Keep the job under this project.")] = None,
+    dataset_format: Annotated[str | None, typer.Option("--format", help="Format of the dataset.")] = None,
+    pretrained: Annotated[
+        bool | None,
+        typer.Option("--pretrained/--no-pretrained", help="Start from pretrained weights, or from scratch."),
+    ] = None,
+    weights: Annotated[Path | None, typer.Option(help="Start from this weights file.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of all random numbers.")] = None,
+    workers: Annotated[str | None, typer.Option(help="Number of workers, or a range such as 1-4.")] = None,
+    gpus_per_worker: Annotated[float | None, typer.Option(help="GPUs for each worker.")] = None,
+    cpus_per_worker: Annotated[float | None, typer.Option(help="CPUs for each worker.")] = None,
+    accelerator_type: Annotated[str | None, typer.Option(help="For example A100.")] = None,
+    checkpoint_every: Annotated[int | None, typer.Option(help="Epochs between checkpoints.")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A key of the job or of advanced_config.")
+    ] = None,
+    resume: Annotated[int | None, typer.Option(help="Continue this job.")] = None,
+    as_json: Json = False,
+    dry_run: DryRun = False,
+    verbose: Verbose = False,
+) -> None:
+    """Train a model. Without a cluster in RAY_ADDRESS a local one is started for the run."""
+    values: dict[str, Any] = {
+        "framework": framework,
+        "model_name": model,
+        "dataset_path": data,
+        "epochs": epochs,
+        "batch_size": _batch_size(batch_size),
+        "task_type": task,
+        "learning_rate": learning_rate,
+        "project_id": project,
+        "dataset_format": dataset_format,
+        "pretrained": str(weights) if weights else pretrained,
+        "seed": seed,
+        "checkpoint_every": checkpoint_every,
+        "resume": resume,
+    }
+    scaling = {
+        "num_workers": _workers(workers),
+        "gpus_per_worker": gpus_per_worker,
+        "cpus_per_worker": cpus_per_worker,
+        "accelerator_type": accelerator_type,
+    }
+    values = {key: value for key, value in values.items() if value is not None}
+    if given := {key: value for key, value in scaling.items() if value is not None}:
+        values["scaling"] = given
+    _apply_settings(values, settings or [])
+    start(values, as_json=as_json, dry_run=dry_run, verbose=verbose)
+
+
+def run(
+    job: Annotated[Path, typer.Argument(help="YAML or JSON file of the job; its keys: docs/job-spec.md.")],
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Overrides a key of the file.")
+    ] = None,
+    as_json: Json = False,
+    dry_run: DryRun = False,
+    verbose: Verbose = False,
+) -> None:
+    """Run the job of a file; also as `ray job submit -- eagleray run job.yaml`."""
+    from eagleray.jobs.spec import read_spec  # noqa: PLC0415 - keeps pydantic models out of the listing commands
+
+    values = read_spec(job)
+    _apply_settings(values, settings or [])
+    start(values, as_json=as_json, dry_run=dry_run, verbose=verbose)
+
+
+def start(values: dict[str, Any], *, as_json: bool, dry_run: bool, verbose: bool) -> None:
+    """Plan the job of `values` and, unless it is a dry run, train it to its end."""
+
+    from eagleray.jobs.plan import describe, plan_job  # noqa: PLC0415
+    from eagleray.jobs.records import JobRecords  # noqa: PLC0415
+    from eagleray.jobs.run_record import resumed_spec  # noqa: PLC0415
+    from eagleray.jobs.spec import make_spec  # noqa: PLC0415
+    from eagleray.plugins.host import discover  # noqa: PLC0415
+    from eagleray.storage.local import open_store  # noqa: PLC0415
+
+    settings = load_settings()
+    store = open_store(settings.storage)
+    resumed = None
+    if values.get("resume") is not None:
+        resumed = JobRecords(store).load(_job_id(values["resume"]))
+        values = resumed_spec(resumed, values)
+    catalogue = discover(settings)
+    plan = plan_job(make_spec(values), catalogue, store)
+    if dry_run:
+        _show_plan(describe(plan, settings), as_json=as_json)
+        return
+    from eagleray.cli.display import make_display  # noqa: PLC0415
+    from eagleray.execution.driver import JobDriver  # noqa: PLC0415
+
+    display = make_display(as_json=as_json, verbose=verbose)
+    try:
+        driver = JobDriver(plan, store, settings, display, callbacks=catalogue.callbacks(), resumed=resumed)
+        record = driver.run()
+    finally:
+        display.close()
+    _summary(record, as_json=as_json)
+
+
+def _summary(record: Any, *, as_json: bool) -> None:
+    if as_json:
+        sys.stdout.write(json.dumps({"event": "summary", **record.model_dump(mode="json")}) + "\n")
+    else:
+        best = record.best or {}
+        lines = [f"\njob {record.id} {record.phase.value}: {record.epochs_done} of {record.epochs} epochs"]
+        if best.get("value") is not None:
+            lines.append(f"  best      {best['metric']} {best['value']:.4g} at epoch {best['epoch']}")
+        lines += [f"  {name}.pt   {path}" for name, path in record.artifacts.items()]
+        lines += [f"  metrics   {record.output_dir}/metrics.jsonl", f"  logs      {record.output_dir}/logs"]
+        lines.append("next:")
+        if record.resumable:
+            lines.append(f"  eagleray train --resume {record.id}")
+        else:
+            lines.append(f"  eagleray train --resume {record.id} --epochs {2 * record.epochs}    # train on")
+        lines.append(f"  eagleray models show {record.model_name} --framework {record.framework}")
+        sys.stdout.write("\n".join(lines) + "\n")
+    sys.stdout.flush()
+    if record.phase.value == "cancelled":
+        raise typer.Exit(130)
+
+
+def _show_plan(plan: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        sys.stdout.write(json.dumps(plan) + "\n")
+        return
+    for key, value in plan.items():
+        if key == "spec":
+            continue
+        shown = json.dumps(value) if isinstance(value, dict | list) else value
+        sys.stdout.write(f"{key:22}{shown}\n")
+    sys.stdout.write("nothing was started (--dry-run)\n")
+
+
+def _apply_settings(values: dict[str, Any], settings: list[str]) -> None:
+    """`--set`: a key of the job where it is one (dots reach into `scaling`), else one of `advanced_config`."""
+    from eagleray.jobs.spec import JobSpec, parse_setting  # noqa: PLC0415 - see `start`
+
+    for text in settings:
+        key, value = parse_setting(text)
+        first, _, rest = key.partition(".")
+        if first in JobSpec.model_fields and not rest:
+            values[first] = value
+        elif first in {"scaling", "advanced_config"} and rest:
+            values.setdefault(first, {})[rest] = value
+        else:
+            values.setdefault("advanced_config", {})[key] = value
+
+
+def _batch_size(text: str | None) -> int | str | None:
+    if text is None or text == "auto":
+        return text
+    try:
+        return int(text)
+    except ValueError:
+        raise ConfigError(
+            f"--batch-size '{text}' is neither a number nor 'auto'.", "Example: --batch-size 16"
+        ) from None
+
+
+def _workers(text: str | None) -> int | list[int] | None:
+    if text is None:
+        return None
+    try:
+        numbers = [int(part) for part in text.split("-")]
+    except ValueError:
+        numbers = []
+    if len(numbers) not in (1, 2):
+        raise ConfigError(
+            f"--workers '{text}' is neither a number nor a range.", "Examples: --workers 2, --workers 1-4"
+        )
+    return numbers[0] if len(numbers) == 1 else numbers
+
+
+def _job_id(value: Any) -> int:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    raise ConfigError(f"resume = {value!r} is not a job's number.", "Example: --resume 7")
+
+
+def register(app: typer.Typer) -> None:
+    app.command("train")(train)
+    app.command("run")(run)

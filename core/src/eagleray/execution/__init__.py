@@ -1,0 +1,1 @@
+"""Running a job on Ray: the only package of the core that knows Ray."""

@@ -1,0 +1,122 @@
+"""The line between a job's driver and its workers: progress, log lines and facts one way, `stop` the other.
+
+Ray Train's reports come once an epoch and block until they are polled; this carries all that is more frequent. It is a
+plain socket with the standard library's mutual HMAC authentication, because an actor for it would cost a process (some
+120 MB and 3 CPU-seconds) per job. Messages are JSON, never pickle.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import threading
+from collections.abc import Callable
+from multiprocessing import AuthenticationError
+from multiprocessing.connection import Client, Connection, Listener
+from typing import Any
+
+Message = dict[str, Any]
+
+
+class DriverChannel:
+    """The driver's end. `receive` is called in reader threads, one per worker."""
+
+    def __init__(self, host: str, receive: Callable[[Message], None]) -> None:
+        self._secret = secrets.token_bytes(32)
+        port = int(os.environ.get("EAGLERAY_CHANNEL_PORT", "0"))
+        self._listener = Listener((host, port), authkey=self._secret, backlog=64)
+        self._receive = receive
+        self._lock = threading.Lock()
+        self._connections: set[Connection] = set()
+        self._stopping = False
+        self._closed = False
+        threading.Thread(target=self._accept, name="eagleray-channel", daemon=True).start()
+
+    @property
+    def address(self) -> dict[str, Any]:
+        """What a worker needs to connect; goes to it as an argument of a remote call only."""
+        host, port = self._listener.address  # type: ignore[misc]
+        return {"host": host, "port": port, "secret": self._secret.hex()}
+
+    def stop(self) -> None:
+        """Ask all workers, and those still to come, to end gracefully."""
+        with self._lock:
+            self._stopping = True
+            connections = list(self._connections)
+        for connection in connections:
+            _send(connection, {"type": "stop"})
+
+    def close(self) -> None:
+        self._closed = True
+        # A blocked accept() is not woken by close(): connect once, which the flag then turns into the end.
+        with contextlib.suppress(OSError, EOFError, AuthenticationError):
+            Client(self._listener.address, authkey=self._secret).close()
+        self._listener.close()
+        with self._lock:
+            for connection in self._connections:
+                connection.close()
+            self._connections.clear()
+
+    def _accept(self) -> None:
+        while not self._closed:
+            try:
+                connection = self._listener.accept()
+            except (OSError, EOFError, AuthenticationError):
+                continue
+            if self._closed:
+                connection.close()
+                return
+            with self._lock:
+                self._connections.add(connection)
+                stopping = self._stopping
+            if stopping:
+                _send(connection, {"type": "stop"})
+            threading.Thread(target=self._read, args=(connection,), daemon=True).start()
+
+    def _read(self, connection: Connection) -> None:
+        with contextlib.suppress(OSError, EOFError, ValueError):
+            while True:
+                self._receive(json.loads(connection.recv_bytes(16 * 2**20)))
+        with self._lock:
+            self._connections.discard(connection)
+        connection.close()
+
+
+class WorkerChannel:
+    """A worker's end. Sending never raises and never blocks training for long: a lost driver ends the worker anyway."""
+
+    def __init__(self, address: Message) -> None:
+        self._lock = threading.Lock()
+        self.stop_requested = threading.Event()
+        self._connection: Connection | None = Client(
+            (address["host"], address["port"]), authkey=bytes.fromhex(address["secret"])
+        )
+        threading.Thread(target=self._read, name="eagleray-channel", daemon=True).start()
+
+    def send(self, message: Message) -> None:
+        with self._lock:
+            if self._connection is not None and not _send(self._connection, message):
+                self._connection = None
+
+    def close(self) -> None:
+        with self._lock:
+            if self._connection is not None:
+                self._connection.close()
+                self._connection = None
+
+    def _read(self) -> None:
+        connection = self._connection
+        with contextlib.suppress(OSError, EOFError, ValueError, TypeError):
+            while connection is not None:
+                if json.loads(connection.recv_bytes(2**16)).get("type") == "stop":
+                    self.stop_requested.set()
+
+
+def _send(connection: Connection, message: Message) -> bool:
+    try:
+        connection.send_bytes(json.dumps(message, separators=(",", ":")).encode())
+    except (OSError, ValueError):
+        return False
+    return True

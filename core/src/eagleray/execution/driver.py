@@ -1,0 +1,294 @@
+"""One job from its plan to its end: attempts, events, signals, callbacks, and the job's record."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import tempfile
+import threading
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from eagleray.contract.callbacks import RunInfo, TrainingCallbacks
+from eagleray.contract.errors import ClusterError, EaglerayError, EnvironmentBuildError, TrainingError
+from eagleray.execution import cluster as ray_cluster
+from eagleray.execution.channel import DriverChannel, Message
+from eagleray.execution.failures import Failure, FailureKind, Retry, classify, decide
+from eagleray.execution.prepare import prepare_nodes
+from eagleray.execution.runtime_env import FIELD, is_switched_on
+from eagleray.execution.signals import StopSignals
+from eagleray.execution.torch_backend import TorchGroupConfig
+from eagleray.execution.trainer import WorkerGroupSpec, fit
+from eagleray.execution.worker import training_loop
+from eagleray.jobs.phases import Phase
+from eagleray.jobs.plan import JobPlan
+from eagleray.jobs.records import JobRecord
+from eagleray.jobs.run_record import RunRecord
+from eagleray.settings import Settings
+from eagleray.storage.checkpoints import Checkpoints, Manifest
+from eagleray.storage.store import Store
+
+Emit = Callable[[Message], None]
+logger = logging.getLogger("eagleray")
+
+
+class JobDriver:
+    """Runs one job in this process. Use `run()` once, in the main thread."""
+
+    def __init__(
+        self,
+        plan: JobPlan,
+        store: Store,
+        settings: Settings,
+        emit: Emit,
+        *,
+        callbacks: Sequence[TrainingCallbacks] = (),
+        resumed: JobRecord | None = None,
+    ) -> None:
+        self._plan = plan
+        self._store = store
+        self._settings = settings
+        self._emit = emit
+        self._callbacks = callbacks
+        self._resumed = resumed
+        self._channel: DriverChannel | None = None
+        self._signals = StopSignals(self._request_stop)
+        self._python = ""
+        self._committed_epoch = 0
+        self._run: RunRecord | None = None
+
+    def run(self) -> JobRecord:
+        """Train to the end.
+
+        Returns:
+            The record of a job that is `completed` or, after a stop, `cancelled`.
+
+        Raises:
+            EaglerayError: the job could not start (no record is made), or has failed (the record says so too).
+        """
+        with self._signals, ray_cluster.connect(self._plan.packages) as cluster:
+            cluster.check_room(self._plan.resources_per_worker, self._plan.spec.scaling.min_workers)
+            self._run = run = RunRecord.start(self._store, self._plan, self._resumed, self._emit)
+            try:
+                return self._run_recorded(run, cluster)
+            except KeyboardInterrupt:
+                return self._end(run, Phase.CANCELLED, "cancelled")
+            except EaglerayError as error:
+                self._end(run, Phase.FAILED, str(error))
+                raise
+            except Exception as error:
+                self._end(run, Phase.FAILED, f"{type(error).__name__}: {error}")
+                raise
+
+    def _run_recorded(self, run: RunRecord, cluster: ray_cluster.Cluster) -> JobRecord:
+        run.advance(Phase.PREPARING, "environment")
+        self._python = prepare_nodes(
+            cluster,
+            self._plan.framework.environment,
+            self._plan.resources_per_worker,
+            lambda line: self._emit({"event": "environment", "line": line}),
+        )
+        self._channel = DriverChannel(cluster.driver_address, self._receive)
+        try:
+            self._signals.graceful = True
+            outcome = self._attempts(run)
+        finally:
+            self._signals.graceful = False
+            self._channel.close()
+        run.set_final(outcome["metrics"], outcome["warnings"])
+        if outcome["stopped"]:
+            return self._end(run, Phase.CANCELLED, "stopped")
+        return self._end(run, Phase.COMPLETED, "")
+
+    def _attempts(self, run: RunRecord) -> dict[str, Any]:
+        """Attempts until one ends by itself; each continues from the newest valid checkpoint."""
+        checkpoints = Checkpoints(self._store, run.prefix)
+        failures = 0
+        while True:
+            manifest = checkpoints.newest_valid(run.warn)
+            progress_before = manifest.epoch if manifest else 0
+            run.begin_attempt(manifest)
+            self._call("on_train_begin", self._info(run))
+            result = self._attempt(run, manifest)
+            if self._signals.cancelled.is_set():
+                raise KeyboardInterrupt
+            if not isinstance(result, Failure):
+                run.end_attempt("stopped" if result["stopped"] else "completed", "")
+                return result
+            run.end_attempt(result.kind.value, result.message)
+            if self._signals.stop_requested:
+                return {"stopped": True, "metrics": {}, "warnings": [], "epoch": 0}
+            newest = checkpoints.newest_valid(lambda _: None)
+            failures = 1 if newest and newest.epoch > progress_before else failures + 1
+            decision = decide(result, failures_without_progress=failures, max_failures=self._plan.spec.max_failures)
+            if not isinstance(decision, Retry):
+                raise _error_of(result, decision.reason)
+            run.warn(f"Attempt {run.attempt} ended: {decision.reason} It starts again from the newest checkpoint.")
+            self._wait(decision.after_s)
+
+    def _attempt(self, run: RunRecord, manifest: Manifest | None) -> dict[str, Any] | Failure:
+        """One attempt: Ray Train in a thread of its own, since the main thread owns the signals."""
+        outcome: dict[str, Any] = {}
+
+        def target() -> None:
+            try:
+                outcome["result"] = self._fit(run, manifest)
+            except BaseException as error:
+                outcome["error"] = error
+
+        thread = threading.Thread(target=target, name="eagleray-fit", daemon=True)
+        thread.start()
+        while thread.is_alive() and not self._signals.cancelled.is_set():
+            thread.join(0.1)
+        run.collect_logs(self._settings)
+        if "error" in outcome:
+            failure = classify(outcome["error"])
+            if failure.traceback:
+                run.keep_text("logs", f"attempt-{run.attempt}-error.txt", failure.traceback)
+            return failure
+        return outcome.get("result") or Failure(FailureKind.RAISED, "The worker ended without a result.")
+
+    def _fit(self, run: RunRecord, manifest: Manifest | None) -> dict[str, Any]:
+        plan, scaling = self._plan, self._plan.spec.scaling
+        assert self._channel is not None
+        workers = WorkerGroupSpec(
+            scaling.num_workers,
+            plan.resources_per_worker["CPU"],
+            scaling.gpus_per_worker,
+            scaling.accelerator_type,
+        )
+        runtime_env: dict[str, Any] = {"py_executable": self._python}
+        if is_switched_on():
+            environment = plan.framework.environment
+            runtime_env[FIELD] = {"lock": environment.lock, "imports": list(environment.imports)}
+        with tempfile.TemporaryDirectory(prefix="eagleray-train-") as scratch:
+            result = fit(
+                training_loop,
+                self._payload(run, manifest),
+                name=f"job-{run.record.id}-{run.attempt}-{uuid.uuid4().hex[:8]}",
+                workers=workers,
+                worker_runtime_env=runtime_env,
+                backend=TorchGroupConfig(policy=plan.framework.process_group),
+                scratch=scratch,
+                on_report=lambda report: self._on_report(run, dict(report)),
+                on_running=lambda: None,
+            )
+        return dict(result)
+
+    def _payload(self, run: RunRecord, manifest: Manifest | None) -> dict[str, Any]:
+        """Everything a worker needs, as plain data."""
+        plan, spec = self._plan, self._plan.spec
+        assert self._channel is not None
+        dataset = asdict(plan.dataset.dataset)
+        dataset["path"] = str(plan.dataset.dataset.path.resolve())
+        return {
+            "job_id": run.record.id,
+            "attempt": run.attempt,
+            "framework": plan.framework.name,
+            "adapter": plan.framework.adapter,
+            "config_model": plan.framework.configs[plan.task],
+            "config": plan.config.model_dump(mode="json", exclude_unset=True),
+            "dataset": dataset,
+            "model": {**asdict(plan.model), "status": plan.model.status.value},
+            "task": plan.task,
+            "epochs": spec.epochs,
+            "batch_size": spec.batch_size,
+            "learning_rate": spec.learning_rate,
+            "seed": spec.seed,
+            "pretrained": bool(spec.pretrained),
+            "weights_file": plan.weights_file,
+            "weights_location": plan.weights_location,
+            "store": self._store.location,
+            "prefix": run.prefix,
+            "checkpoint_every": spec.checkpoint_every,
+            "metric": {"name": plan.metric.name, "mode": plan.metric.mode},
+            "best": {
+                "value": manifest.best_value if manifest else None,
+                "epoch": manifest.best_epoch if manifest else 0,
+            },
+            "portable_file": plan.framework.portable_file,
+            "env_vars": dict(plan.framework.environment.env_vars),
+            "cpus_per_worker": spec.scaling.cpus_per_worker,
+            "channel": self._channel.address,
+            "resume": manifest.model_dump(mode="json") if manifest else None,
+        }
+
+    def _receive(self, message: Message) -> None:
+        """A worker's message, in a reader thread of the channel."""
+        run = self._run
+        if run is None:
+            return
+        with contextlib.suppress(Exception):
+            kind = message.pop("type")
+            if kind == "hello":
+                run.hello(message)
+            elif kind == "phase":
+                run.advance(Phase.RUNNING, message["message"])
+            elif kind == "warning":
+                run.warn(message["message"])
+            elif kind == "log":
+                run.log(message["rank"], message["lines"], self._settings)
+                self._emit({"event": "log", **message})
+            elif kind in {"progress", "checkpoint"}:
+                self._emit({"event": kind, "epochs": self._plan.spec.epochs, **message})
+
+    def _on_report(self, run: RunRecord, report: dict[str, Any]) -> None:
+        # An exception out of a Ray Train callback would end the run.
+        try:
+            run.add_epoch(report)
+            self._emit({"event": "epoch", "epochs": self._plan.spec.epochs, **report})
+            self._call("on_epoch_end", self._info(run), report["epoch"], report["metrics"])
+        except Exception:
+            logger.exception("An epoch's report could not be recorded.")
+
+    def _call(self, hook: str, *args: Any) -> None:
+        for callbacks in self._callbacks:
+            try:
+                getattr(callbacks, hook)(*args)
+            except Exception as error:
+                logger.debug("callback failed", exc_info=True)
+                if self._run is not None:
+                    self._run.warn(f"{type(callbacks).__name__}.{hook} raised {type(error).__name__}: {error}")
+
+    def _info(self, run: RunRecord) -> RunInfo:
+        return RunInfo(run.record.id, run.attempt, self._plan.spec.plain(), run.location)
+
+    def _end(self, run: RunRecord, phase: Phase, message: str) -> JobRecord:
+        run.finish(phase, message)
+        self._call("on_train_end", self._info(run), phase.value, run.record.metrics)
+        run.save()
+        return run.record
+
+    def _request_stop(self) -> None:
+        if self._run is not None:
+            self._run.advance(Phase.STOPPING, "saving, then stopping; press Ctrl-C again to end at once")
+        if self._channel is not None:
+            self._channel.stop()
+
+    def _wait(self, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline and not self._signals.stop_requested:
+            time.sleep(0.1)
+
+
+_ERRORS: dict[FailureKind, type[EaglerayError]] = {
+    FailureKind.CLUSTER: ClusterError,
+    FailureKind.ENVIRONMENT: EnvironmentBuildError,
+}
+
+
+def _error_of(failure: Failure, reason: str) -> EaglerayError:
+    """The worker's error as the class it had there, so that exit codes survive the border."""
+    known = {kind.__name__: kind for kind in _family(EaglerayError)}
+    kind = known.get(failure.error) or _ERRORS.get(failure.kind, TrainingError)
+    hint = failure.hint
+    if failure.traceback:
+        hint = (hint + " The traceback is in the job's logs.").strip()
+    return kind(reason, hint)
+
+
+def _family(root: type[EaglerayError]) -> list[type[EaglerayError]]:
+    return [root] + [member for child in root.__subclasses__() for member in _family(child)]

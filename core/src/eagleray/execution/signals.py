@@ -1,0 +1,48 @@
+"""Ctrl-C in two stages: the first asks the job to stop gracefully, the second ends it at once."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable
+from types import FrameType, TracebackType
+
+
+class StopSignals:
+    """Owns SIGINT and SIGTERM while it is entered; must be entered in the main thread.
+
+    Outside `graceful` (while an environment is built, say) there is nothing to save, so the first signal raises
+    KeyboardInterrupt.
+    """
+
+    def __init__(self, on_stop: Callable[[], None]) -> None:
+        self._on_stop = on_stop
+        self._count = 0
+        self.graceful = False
+        self.cancelled = threading.Event()
+        self._previous: dict[int, object] = {}
+
+    @property
+    def stop_requested(self) -> bool:
+        return self._count > 0
+
+    def __enter__(self) -> StopSignals:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._previous[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        self._count += 1
+        if not self.graceful:
+            raise KeyboardInterrupt
+        if self._count == 1:
+            # Sending to sockets takes locks that the interrupted main thread may hold.
+            threading.Thread(target=self._on_stop, daemon=True).start()
+        else:
+            self.cancelled.set()

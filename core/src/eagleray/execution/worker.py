@@ -1,0 +1,270 @@
+"""A job's worker: runs in the plugin's own environment, one process per rank.
+
+`training_loop` is what Ray Train starts; everything it is given is plain data.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import shutil
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import ray.train
+
+from eagleray.contract.adapter import TrainingAdapter
+from eagleray.contract.context import Dataset, Resume, Split, TrainingContext
+from eagleray.contract.errors import ClusterError, EaglerayError, PluginError
+from eagleray.contract.framework import Metric, ModelCard, ModelStatus
+from eagleray.execution.channel import WorkerChannel
+from eagleray.execution.failures import WorkerRaised
+from eagleray.execution.uploads import CheckpointWriter
+from eagleray.execution.worker_log import capture_output
+from eagleray.settings import load_settings
+from eagleray.storage import weights as weights_store
+from eagleray.storage.checkpoints import Checkpoints, Manifest
+from eagleray.storage.local import open_store
+from eagleray.storage.store import Store
+
+Payload = dict[str, Any]
+
+
+def training_loop(payload: Payload) -> dict[str, Any]:
+    """Run one attempt on this worker.
+
+    Returns:
+        rank 0: `{"epoch", "stopped", "metrics", "warnings"}`.
+
+    Raises:
+        WorkerRaised: whatever went wrong, as text.
+    """
+    settings = load_settings()
+    rank = ray.train.get_context().get_world_rank()
+    work_dir = settings.work / f"job-{payload['job_id']}-{payload['attempt']}-{rank}"
+    channel = WorkerChannel(payload["channel"])
+    log = capture_output(settings, payload["job_id"], payload["attempt"], rank, channel)
+    try:
+        shutil.rmtree(work_dir, ignore_errors=True)
+        work_dir.mkdir(parents=True)
+        os.chdir(work_dir)
+        return _attempt(payload, work_dir, channel)
+    except BaseException as error:
+        raise _as_text(error) from None
+    finally:
+        os.chdir("/")
+        shutil.rmtree(work_dir, ignore_errors=True)
+        log.close()
+        channel.close()
+
+
+def _attempt(payload: Payload, work_dir: Path, channel: WorkerChannel) -> dict[str, Any]:
+    _set_environment(payload, work_dir)
+    context = ray.train.get_context()
+    store = open_store(payload["store"])
+    checkpoints = Checkpoints(store, payload["prefix"])
+    host = WorkerHost(payload, work_dir, channel, store, checkpoints, context.get_world_rank())
+    adapter_class = _load(payload["adapter"])
+    adapter: TrainingAdapter = adapter_class(_context(payload, work_dir, host, store, checkpoints))
+    channel.send({"type": "phase", "phase": "running", "message": "loading data and model"})
+    adapter.load_data()
+    adapter.load_model()
+    adapter.train()
+    stopped = channel.stop_requested.is_set() and host.epoch < payload["epochs"]
+    metrics = {} if stopped else adapter.validate()
+    host.finish()
+    return {
+        "epoch": host.epoch,
+        "stopped": stopped,
+        "metrics": {name: float(value) for name, value in metrics.items()},
+        "warnings": host.warnings,
+    }
+
+
+class WorkerHost:
+    """The worker's side of a `TrainingContext`: checkpoints, reports, progress and files."""
+
+    def __init__(
+        self,
+        payload: Payload,
+        work_dir: Path,
+        channel: WorkerChannel,
+        store: Store,
+        checkpoints: Checkpoints,
+        rank: int,
+    ) -> None:
+        self._payload = payload
+        self._work_dir = work_dir
+        self._channel = channel
+        self._store = store
+        self._rank = rank
+        self._metric = Metric(**payload["metric"])
+        self._best: float | None = payload["best"]["value"]
+        self._best_epoch: int = payload["best"]["epoch"]
+        self._started = time.monotonic()
+        self._last_progress = 0.0
+        self.epoch: int = payload["resume"]["epoch"] if payload["resume"] else 0
+        self._writer = CheckpointWriter(checkpoints, payload, channel.send)
+
+    @property
+    def warnings(self) -> list[str]:
+        return self._writer.warnings
+
+    def report(self, epoch: int, metrics: Mapping[str, float], save: Callable[[Path], None] | None) -> None:
+        value = metrics.get(self._metric.name)
+        improved = value is not None and self._metric.improves(value, self._best)
+        if improved:
+            self._best, self._best_epoch = value, epoch
+        self.epoch = epoch
+        due = improved or epoch % self._payload["checkpoint_every"] == 0 or epoch >= self._payload["epochs"]
+        if self._rank == 0 and save is not None and due:
+            folder = self._work_dir / ".checkpoints" / f"epoch-{epoch}"
+            folder.mkdir(parents=True)
+            save(folder)
+            self._writer.put(folder, epoch, dict(metrics), improved, self._best, self._best_epoch)
+        seconds = time.monotonic() - self._started
+        self._started = time.monotonic()
+        ray.train.report(
+            {
+                "epoch": epoch,
+                "metrics": dict(metrics),
+                "seconds": seconds,
+                "best": {"value": self._best, "epoch": self._best_epoch, "metric": self._metric.name},
+            }
+        )
+
+    def progress(self, epoch: int, step: int, steps: int, metrics: Mapping[str, float]) -> None:
+        now = time.monotonic()
+        first = self._last_progress == 0.0
+        if self._rank or (now - self._last_progress < 0.2 and step < steps and not first):
+            return
+        self._last_progress = now
+        self._channel.send({"type": "progress", "epoch": epoch, "step": step, "steps": steps, "metrics": dict(metrics)})
+
+    def should_stop(self) -> bool:
+        return self._channel.stop_requested.is_set()
+
+    def keep_weights(self, path: Path) -> None:
+        weights_store.keep_weights(self._store, self._payload["framework"], self._payload["model"]["weights"], path)
+
+    def keep_file(self, path: Path, name: str) -> None:
+        if self._rank == 0:
+            self._writer.guard(f"file {name}", lambda: self._store.put_file(f"{self._prefix}/files/{name}", path))
+
+    def publish_best(self, path: Path) -> None:
+        if self._rank == 0:
+            self._writer.drain()
+            self._writer.guard("best.pt", lambda: self._store.put_file(f"{self._prefix}/best.pt", path))
+
+    def finish(self) -> None:
+        """Wait until every checkpoint is in the store, or kept aside."""
+        self._writer.close()
+
+    @property
+    def _prefix(self) -> str:
+        return str(self._payload["prefix"])
+
+
+def _set_environment(payload: Payload, work_dir: Path) -> None:
+    for name, value in payload["env_vars"].items():
+        os.environ[name] = value.replace("{work_dir}", str(work_dir))
+    if payload["cpus_per_worker"] is None:
+        # Ray sets it to the one CPU that is reserved; the framework's own choice is what its users get without Ray.
+        os.environ.pop("OMP_NUM_THREADS", None)
+
+
+def _context(
+    payload: Payload, work_dir: Path, host: WorkerHost, store: Store, checkpoints: Checkpoints
+) -> TrainingContext:
+    ray_context = ray.train.get_context()
+    dataset = dict(payload["dataset"])
+    path = Path(dataset.pop("path"))
+    if not path.exists():
+        raise ClusterError(
+            f"The dataset '{path}' is not visible on the node of worker {ray_context.get_world_rank()}.",
+            "Put it on a file system that every node mounts, at the same path.",
+        )
+    dataset["splits"] = {name: Split(**split) for name, split in dataset["splits"].items()}
+    for name in ("classes", "flip_index"):
+        dataset[name] = tuple(dataset[name])
+    dataset["keypoints"] = tuple(dataset["keypoints"]) if dataset["keypoints"] else None
+    card = dict(payload["model"])
+    card["status"] = ModelStatus(card["status"])
+    return TrainingContext(
+        job_id=payload["job_id"],
+        attempt=payload["attempt"],
+        task=payload["task"],
+        model=ModelCard(**card),
+        epochs=payload["epochs"],
+        batch_size=payload["batch_size"],
+        config=_load(payload["config_model"]).model_validate(payload["config"]),
+        dataset=Dataset(path=path, **dataset),
+        work_dir=work_dir,
+        host=host,
+        learning_rate=payload["learning_rate"],
+        seed=payload["seed"],
+        pretrained=payload["pretrained"],
+        weights=_weights(payload, work_dir, store),
+        weights_location=payload["weights_location"],
+        resume=_resume(payload, work_dir, checkpoints),
+        rank=ray_context.get_world_rank(),
+        world_size=ray_context.get_world_size(),
+        local_rank=ray_context.get_local_rank(),
+        device=_device(),
+    )
+
+
+def _device() -> str:
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    gpus = ray.get_gpu_ids()
+    if not gpus:
+        return "cpu"
+    index = visible.split(",").index(str(gpus[0])) if str(gpus[0]) in visible.split(",") else 0
+    return f"cuda:{index}"
+
+
+def _weights(payload: Payload, work_dir: Path, store: Store) -> Path | None:
+    """Pretrained weights as a file of this attempt's own: a framework may rewrite what it loads."""
+    if payload["resume"] or not payload["pretrained"]:
+        return None
+    name = payload["model"]["weights"] or payload["model"]["name"]
+    target = work_dir / "weights" / f"{name}.pt"
+    target.parent.mkdir(parents=True)
+    if payload["weights_file"]:
+        shutil.copyfile(payload["weights_file"], target)
+        return target
+    key = weights_store.find_weights(store, payload["framework"], name)
+    if key is None:
+        return None
+    weights_store.fetch_weights(store, key, target)
+    return target
+
+
+def _resume(payload: Payload, work_dir: Path, checkpoints: Checkpoints) -> Resume | None:
+    if not payload["resume"]:
+        return None
+    manifest = Manifest.model_validate(payload["resume"])
+    folder = work_dir / "resume"
+    checkpoints.fetch(manifest, folder)
+    return Resume(path=folder, epoch=manifest.epoch, metrics=dict(manifest.metrics))
+
+
+def _load(reference: str) -> Any:
+    module, _, name = reference.partition(":")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise PluginError(f"Cannot import '{reference}' in the plugin's environment: {error}.") from error
+
+
+def _as_text(error: BaseException) -> WorkerRaised:
+    known = isinstance(error, EaglerayError)
+    return WorkerRaised.of(
+        error=type(error).__name__,
+        message=error.message if isinstance(error, EaglerayError) else f"{type(error).__name__}: {error}",
+        hint=error.hint if isinstance(error, EaglerayError) else "",
+        traceback="" if known else traceback.format_exc(),
+    )

@@ -1,0 +1,1 @@
+"""Jobs: their description, their plan, their phases and their records."""

@@ -1,0 +1,157 @@
+"""A checked job: everything that can be known without a cluster, decided before anything starts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from eagleray.contract.errors import ConfigError, WeightsError
+from eagleray.contract.framework import Framework, Metric, ModelCard
+from eagleray.datasets import DatasetReport, read_dataset
+from eagleray.environments.builder import is_ready
+from eagleray.environments.lock import read_lock
+from eagleray.jobs.spec import JobSpec
+from eagleray.plugins.catalogue import resolve_model, validate_config
+from eagleray.plugins.host import Catalogue
+from eagleray.settings import Settings
+from eagleray.storage.store import Store
+from eagleray.storage.weights import find_weights, weights_location
+
+
+@dataclass(frozen=True)
+class JobPlan:
+    """What will run.
+
+    Attributes:
+        spec: the spec with its task filled in and paths made absolute.
+        packages: import names whose code travels to the workers.
+    """
+
+    spec: JobSpec
+    framework: Framework
+    packages: tuple[str, ...]
+    model: ModelCard
+    task: str
+    config: BaseModel
+    dataset: DatasetReport
+    metric: Metric
+    weights_key: str | None
+    weights_location: str
+    weights_file: str | None
+    warnings: tuple[str, ...]
+
+    @property
+    def resources_per_worker(self) -> dict[str, float]:
+        scaling = self.spec.scaling
+        resources = {"CPU": scaling.cpus_per_worker or 1.0}
+        if scaling.gpus_per_worker:
+            resources["GPU"] = scaling.gpus_per_worker
+        return resources
+
+
+def plan_job(spec: JobSpec, catalogue: Catalogue, store: Store) -> JobPlan:
+    """Check `spec` against what is installed and stored.
+
+    Raises:
+        EaglerayError: one of the family, naming the value and what would be valid.
+    """
+    installed = catalogue.framework(spec.framework)
+    framework = installed.framework
+    model = resolve_model(framework, spec.model_name, spec.task_type)
+    config = validate_config(framework, model.task, spec.advanced_config)
+    _check_capabilities(spec, framework)
+    dataset = read_dataset(spec.dataset_path, model.task, spec.dataset_format)
+    weights_file = _weights_file(spec)
+    weights_name = model.weights or model.name
+    return JobPlan(
+        spec=spec.model_copy(
+            update={
+                "task_type": model.task,
+                "dataset_path": str(dataset.dataset.path.resolve()),
+                "dataset_format": dataset.dataset.format,
+                "pretrained": weights_file or spec.pretrained,
+            }
+        ),
+        framework=framework,
+        packages=("eagleray", framework.adapter.partition(":")[0].partition(".")[0]),
+        model=model,
+        task=model.task,
+        config=config,
+        dataset=dataset,
+        metric=framework.best_metrics[model.task],
+        weights_key=find_weights(store, framework.name, weights_name),
+        weights_location=weights_location(store, framework.name, weights_name),
+        weights_file=weights_file,
+        warnings=(*dataset.warnings, *_ignored_wishes(spec)),
+    )
+
+
+def _check_capabilities(spec: JobSpec, framework: Framework) -> None:
+    absent = framework.capabilities.several_workers
+    if spec.scaling.min_workers > 1 and absent:
+        raise ConfigError(
+            f"{framework.name} cannot train with {spec.scaling.min_workers} workers: {absent.reason}",
+            "Use --workers 1.",
+        )
+    absent = framework.capabilities.auto_batch_size
+    if spec.batch_size == "auto" and absent:
+        raise ConfigError(
+            f"{framework.name} cannot choose batch_size by itself: {absent.reason}", "Example: --batch-size 16"
+        )
+
+
+def _weights_file(spec: JobSpec) -> str | None:
+    if isinstance(spec.pretrained, bool):
+        return None
+    path = Path(spec.pretrained).expanduser()
+    if not path.is_file():
+        raise WeightsError(
+            f"The weights file '{spec.pretrained}' does not exist.",
+            "Give an existing file, or --pretrained (the model's own weights), or --no-pretrained.",
+        )
+    return str(path.resolve())
+
+
+def _ignored_wishes(spec: JobSpec) -> list[str]:
+    if spec.resume and spec.pretrained is not True:
+        return ["'pretrained' has no effect on a resumed job: its checkpoint is what training starts from."]
+    return []
+
+
+def describe(plan: JobPlan, settings: Settings) -> dict[str, Any]:
+    """The plan as plain data, for `--dry-run`."""
+    lock = read_lock(plan.framework.environment.lock)
+    ready = is_ready(lock, root=settings.environments)
+    scaling = plan.spec.scaling
+    if plan.weights_file:
+        weights = plan.weights_file
+    elif not plan.spec.pretrained:
+        weights = "none: training from scratch"
+    elif plan.weights_key:
+        weights = plan.weights_location
+    else:
+        weights = (
+            f"not in the store: {plan.framework.name} downloads them, then they are kept at {plan.weights_location}"
+        )
+    return {
+        "framework": plan.framework.name,
+        "framework_version": plan.framework.version,
+        "licence": plan.framework.licence,
+        "model": plan.model.name,
+        "task": plan.task,
+        "parameters": plan.model.parameters,
+        "epochs": plan.spec.epochs,
+        "batch_size": plan.spec.batch_size,
+        "dataset": plan.dataset.counts(),
+        "weights": weights,
+        "environment": {"ready": ready is not None, "path": str(ready.path) if ready else None},
+        "workers": scaling.num_workers,
+        "resources_per_worker": plan.resources_per_worker,
+        "best_by": f"{plan.metric.name} ({plan.metric.mode})",
+        "storage": settings.storage,
+        "warnings": list(plan.warnings),
+        "spec": plan.spec.plain(),
+    }

@@ -1,0 +1,248 @@
+"""The record of a running job: its phases, epochs, warnings, logs and files, written as they happen."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from eagleray.contract.errors import ConfigError, EaglerayError
+from eagleray.environments.lock import environment_name, read_lock
+from eagleray.jobs.phases import Phase, advance
+from eagleray.jobs.plan import JobPlan
+from eagleray.jobs.records import AttemptRecord, EpochRow, JobRecord, JobRecords, read_metrics, write_metrics
+from eagleray.settings import Settings
+from eagleray.storage.checkpoints import Manifest
+from eagleray.storage.layout import job_prefix
+from eagleray.storage.store import Store
+
+Emit = Callable[[dict[str, Any]], None]
+
+
+def now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+class RunRecord:
+    """The driver is its only writer; reader threads of the channel call into it, hence the lock.
+
+    A store that fails for a while must not end training: a failed save is said, and made up for by the next one.
+    """
+
+    def __init__(self, store: Store, record: JobRecord, emit: Emit) -> None:
+        self._store = store
+        self._records = JobRecords(store)
+        self._emit = emit
+        self._lock = threading.RLock()
+        self.record = record
+        self.prefix = job_prefix(record.id, record.project_id)
+        self._rows: dict[int, EpochRow] = {row.epoch: row for row in read_metrics(store, self.prefix)}
+        self._remote_logs: dict[int, Path] = {}
+
+    @classmethod
+    def start(cls, store: Store, plan: JobPlan, resumed: JobRecord | None, emit: Emit) -> RunRecord:
+        """A new record under the next free id, or the one that is resumed."""
+        environment = environment_name(read_lock(plan.framework.environment.lock))
+        fields: dict[str, Any] = {
+            "framework": plan.framework.name,
+            "model_name": plan.model.name,
+            "task_type": plan.task,
+            "dataset_path": plan.spec.dataset_path,
+            "dataset_format": plan.spec.dataset_format,
+            "epochs": plan.spec.epochs,
+            "batch_size": plan.spec.batch_size,
+            "learning_rate": plan.spec.learning_rate,
+            "advanced_config": plan.spec.advanced_config,
+            "project_id": plan.spec.project_id,
+            "session_id": plan.spec.session_id,
+            "created_by": plan.spec.created_by,
+            "spec": plan.spec.plain(),
+            "dataset": plan.dataset.counts(),
+            "environment": environment,
+        }
+        if resumed is None:
+            record = JobRecords(store).create(fields)
+        else:
+            record = resumed.model_copy(update={**fields, "project_id": resumed.project_id, "error_message": None})
+        run = cls(store, record, emit)
+        run.record.output_dir = run.location
+        for warning in plan.warnings:
+            run.warn(warning)
+        run.advance(Phase.QUEUED, "starts at once: this process is the driver")
+        emit(
+            {
+                "event": "job",
+                "job_id": record.id,
+                "framework": plan.framework.name,
+                "model": plan.model.name,
+                "task": plan.task,
+                "epochs": plan.spec.epochs,
+                "dataset": plan.dataset.counts(),
+                "output_dir": run.location,
+                "resumed": resumed is not None,
+            }
+        )
+        return run
+
+    @property
+    def location(self) -> str:
+        return f"{self._store.location.rstrip('/')}/{self.prefix}"
+
+    @property
+    def attempt(self) -> int:
+        return self.record.attempts[-1].number
+
+    def advance(self, phase: Phase, message: str) -> None:
+        """Enter `phase`; a message for the phase the job is in already is only said."""
+        with self._lock:
+            if phase is not self.record.phase:
+                if self.record.phase is Phase.STOPPING and phase is Phase.RUNNING:
+                    return
+                self.record.phase = advance(self.record.phase, phase)
+                self.save()
+        self._emit({"event": "phase", "phase": phase.value, "status": phase.status, "message": message})
+
+    def warn(self, message: str) -> None:
+        with self._lock:
+            if message in self.record.warnings:
+                return
+            self.record.warnings.append(message)
+        self._emit({"event": "warning", "message": message})
+
+    def begin_attempt(self, manifest: Manifest | None) -> None:
+        number = len(self.record.attempts) + 1
+        resumed_from = manifest.epoch if manifest else None
+        with self._lock:
+            self.record.attempts.append(AttemptRecord(number=number, started_at=now(), resumed_from_epoch=resumed_from))
+            self._forget_epochs_after(manifest)
+            if self.record.phase not in (Phase.PREPARING, Phase.STOPPING):
+                self.record.phase = advance(self.record.phase, Phase.PREPARING)
+            self.save()
+        self._emit({"event": "attempt", "attempt": number, "resumed_from_epoch": resumed_from})
+
+    def _forget_epochs_after(self, manifest: Manifest | None) -> None:
+        """Epochs that will be trained again go; one that was committed but never reported is made up for."""
+        last = manifest.epoch if manifest else 0
+        self._rows = {epoch: row for epoch, row in self._rows.items() if epoch <= last}
+        if manifest and manifest.epoch not in self._rows:
+            self._rows[manifest.epoch] = EpochRow(
+                epoch=manifest.epoch, attempt=manifest.attempt, metrics=dict(manifest.metrics), time=now()
+            )
+        self.record.epochs_done = last
+
+    def end_attempt(self, outcome: str, message: str) -> None:
+        with self._lock:
+            attempt = self.record.attempts[-1]
+            attempt.ended_at, attempt.outcome, attempt.message = now(), outcome, message
+            self.save()
+
+    def add_epoch(self, report: dict[str, Any]) -> None:
+        with self._lock:
+            epoch = int(report["epoch"])
+            self._rows[epoch] = EpochRow(epoch=epoch, attempt=self.attempt, metrics=report["metrics"], time=now())
+            self.record.epochs_done = epoch
+            self.record.metrics = report["metrics"]
+            self.record.best = report["best"]
+            self.save()
+
+    def set_final(self, metrics: dict[str, float], warnings: list[str]) -> None:
+        for warning in warnings:
+            self.warn(warning)
+        with self._lock:
+            if metrics:
+                self.record.metrics = {**self.record.metrics, **metrics}
+
+    def finish(self, phase: Phase, message: str) -> None:
+        with self._lock:
+            self.record.error_message = message or None
+            artifacts = {}
+            for name in ("best", "last"):
+                if self._store_has(f"{self.prefix}/{name}.pt"):
+                    artifacts[name] = f"{self.location}/{name}.pt"
+            self.record.artifacts = artifacts
+            self.record.resumable = self.record.epochs_done > 0 and phase is not Phase.COMPLETED
+            if phase is not self.record.phase:
+                self.record.phase = advance(self.record.phase, phase)
+            self.save()
+        self._emit({"event": "phase", "phase": phase.value, "status": phase.status, "message": message})
+
+    def _store_has(self, key: str) -> bool:
+        try:
+            return self._store.exists(key)
+        except EaglerayError:
+            return False
+
+    def save(self) -> None:
+        with self._lock:
+            self.record.updated_at = now()
+            try:
+                write_metrics(self._store, self.prefix, [self._rows[epoch] for epoch in sorted(self._rows)])
+                self._records.save(self.record)
+            except EaglerayError as error:
+                message = f"The job's record could not be saved: {error}"
+                if message not in self.record.warnings:
+                    self.record.warnings.append(message)
+                    self._emit({"event": "warning", "message": message})
+
+    def hello(self, message: dict[str, Any]) -> None:
+        """A worker has started; where its log file is not this machine's, its lines are written here as well."""
+        path = Path(message["log"])
+        try:
+            stat = path.stat()
+            here = [stat.st_dev, stat.st_ino] == message["inode"]
+        except OSError:
+            here = False
+        if not here:
+            self._remote_logs[int(message["rank"])] = path
+        self._emit({"event": "worker", "rank": message["rank"], "pid": message["pid"]})
+
+    def log(self, rank: int, lines: list[str], settings: Settings) -> None:
+        if rank in self._remote_logs:
+            folder = self._log_folder(settings)
+            folder.mkdir(parents=True, exist_ok=True)
+            with (folder / f"attempt-{self.attempt}-worker-{rank}.log").open("a", encoding="utf-8") as file:
+                file.writelines(f"{line}\n" for line in lines)
+
+    def collect_logs(self, settings: Settings) -> None:
+        """Put the attempt's log files with the job."""
+        for path in sorted(self._log_folder(settings).glob(f"attempt-{self.attempt}-worker-*.log")):
+            try:
+                self._store.put_file(f"{self.prefix}/logs/{path.name}", path)
+            except (EaglerayError, OSError) as error:
+                self.warn(f"The log stays at {path}: {error}")
+
+    def keep_text(self, folder: str, name: str, text: str) -> None:
+        try:
+            self._store.put_bytes(f"{self.prefix}/{folder}/{name}", text.encode())
+        except EaglerayError as error:
+            self.warn(f"{name} could not be stored: {error}")
+
+    def _log_folder(self, settings: Settings) -> Path:
+        return settings.home / "logs" / f"job-{self.record.id}"
+
+
+CHANGEABLE_ON_RESUME = ("epochs", "scaling", "max_failures", "checkpoint_every")
+
+
+def resumed_spec(record: JobRecord, changes: dict[str, Any]) -> dict[str, Any]:
+    """The spec to continue `record` with.
+
+    Raises:
+        ConfigError: `changes` holds what cannot change any more, or there is nothing left to train.
+    """
+    changes = {key: value for key, value in changes.items() if key != "resume" and record.spec.get(key) != value}
+    refused = sorted(set(changes) - set(CHANGEABLE_ON_RESUME))
+    if refused:
+        raise ConfigError(
+            f"Job {record.id} cannot change {', '.join(refused)} when it is resumed.",
+            f"Only {', '.join(CHANGEABLE_ON_RESUME)} may change; start a new job for anything else.",
+        )
+    spec = {**record.spec, **changes, "resume": record.id}
+    if record.phase is Phase.COMPLETED and record.epochs_done >= spec["epochs"]:
+        raise ConfigError(
+            f"Job {record.id} is complete: all {record.epochs_done} epochs are trained.",
+            f"To train on, ask for more: eagleray train --resume {record.id} --epochs {2 * record.epochs_done}",
+        )
+    return spec
