@@ -28,7 +28,7 @@ find_python() {
             return
         fi
     done
-    echo "setup: no Python 3.11 or 3.12 found; python3 is $(python3 --version 2>&1 || true)" >&2
+    echo "setup: no Python 3.11 or 3.12 found; python3 is $(python3 --version 2>/dev/null || echo missing)" >&2
     echo "setup: on Debian or Ubuntu: sudo apt install python3.11 python3.11-venv; then run this again" >&2
     exit 1
 }
