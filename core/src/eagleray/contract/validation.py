@@ -26,10 +26,10 @@ def validate(model: type[Model], values: Mapping[str, Any], *, what: str, hint: 
 
 
 def _sentence(model: type[BaseModel], finding: Any) -> str:
-    location = [
-        str(part) for part in finding["loc"] if not str(part).startswith(("function-", "int", "float", "tuple["))
-    ]
-    key = ".".join(location) or "value"
+    # After the key itself, pydantic names the members of a union; they mean nothing to a reader.
+    first, *rest = (str(part) for part in finding["loc"])
+    location = [first, *(part for part in rest if not part.startswith(("function-", "int", "float", "tuple[")))]
+    key = ".".join(location)
     if finding["type"] == "extra_forbidden":
         fields = _fields_at(model, location[:-1])
         guess = nearest(location[-1], fields)

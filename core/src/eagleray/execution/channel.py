@@ -11,10 +11,11 @@ import contextlib
 import json
 import os
 import secrets
+import socket
 import threading
 from collections.abc import Callable
 from multiprocessing import AuthenticationError
-from multiprocessing.connection import Client, Connection, Listener
+from multiprocessing.connection import Client, Connection, Listener, answer_challenge, deliver_challenge
 from typing import Any
 
 Message = dict[str, Any]
@@ -26,13 +27,15 @@ class DriverChannel:
     def __init__(self, host: str, receive: Callable[[Message], None]) -> None:
         self._secret = secrets.token_bytes(32)
         port = int(os.environ.get("EAGLERAY_CHANNEL_PORT", "0"))
-        self._listener = Listener((host, port), authkey=self._secret, backlog=64)
+        self._listener = Listener((host, port), backlog=64)
         self._receive = receive
         self._lock = threading.Lock()
         self._connections: set[Connection] = set()
+        self._workers: set[Connection] = set()
         self._stopping = False
         self._closed = False
-        threading.Thread(target=self._accept, name="eagleray-channel", daemon=True).start()
+        self._thread = threading.Thread(target=self._accept, name="eagleray-channel", daemon=True)
+        self._thread.start()
 
     @property
     def address(self) -> dict[str, Any]:
@@ -44,43 +47,50 @@ class DriverChannel:
         """Ask all workers, and those still to come, to end gracefully."""
         with self._lock:
             self._stopping = True
-            connections = list(self._connections)
-        for connection in connections:
+            workers = list(self._workers)
+        for connection in workers:
             _send(connection, {"type": "stop"})
 
     def close(self) -> None:
         self._closed = True
-        # A blocked accept() is not woken by close(): connect once, which the flag then turns into the end.
-        with contextlib.suppress(OSError, EOFError, AuthenticationError):
-            Client(self._listener.address, authkey=self._secret).close()
+        # A blocked accept() is not woken by closing its socket; a connection does it.
+        with contextlib.suppress(OSError):
+            socket.create_connection(self._listener.address, timeout=5).close()  # type: ignore[arg-type]
+        self._thread.join(5)
         self._listener.close()
         with self._lock:
-            for connection in self._connections:
-                connection.close()
-            self._connections.clear()
+            connections = list(self._connections)
+        for connection in connections:
+            _hang_up(connection)
 
     def _accept(self) -> None:
-        while not self._closed:
+        while True:
             try:
                 connection = self._listener.accept()
-            except (OSError, EOFError, AuthenticationError):
-                continue
+            except OSError:
+                return
             if self._closed:
                 connection.close()
                 return
+            threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+
+    def _serve(self, connection: Connection) -> None:
+        """One worker, from the handshake to its end. A stranger who says nothing holds up nobody else."""
+        with contextlib.suppress(OSError, EOFError, ValueError, AuthenticationError):
             with self._lock:
                 self._connections.add(connection)
+            deliver_challenge(connection, self._secret)
+            answer_challenge(connection, self._secret)
+            with self._lock:
+                self._workers.add(connection)
                 stopping = self._stopping
             if stopping:
                 _send(connection, {"type": "stop"})
-            threading.Thread(target=self._read, args=(connection,), daemon=True).start()
-
-    def _read(self, connection: Connection) -> None:
-        with contextlib.suppress(OSError, EOFError, ValueError):
             while True:
                 self._receive(json.loads(connection.recv_bytes(16 * 2**20)))
         with self._lock:
             self._connections.discard(connection)
+            self._workers.discard(connection)
         connection.close()
 
 
@@ -93,7 +103,8 @@ class WorkerChannel:
         self._connection: Connection | None = Client(
             (address["host"], address["port"]), authkey=bytes.fromhex(address["secret"])
         )
-        threading.Thread(target=self._read, name="eagleray-channel", daemon=True).start()
+        self._thread = threading.Thread(target=self._read, args=(self._connection,), daemon=True)
+        self._thread.start()
 
     def send(self, message: Message) -> None:
         with self._lock:
@@ -102,16 +113,25 @@ class WorkerChannel:
 
     def close(self) -> None:
         with self._lock:
-            if self._connection is not None:
-                self._connection.close()
-                self._connection = None
+            connection, self._connection = self._connection, None
+        if connection is not None:
+            _hang_up(connection)
+        self._thread.join(5)
 
-    def _read(self) -> None:
-        connection = self._connection
-        with contextlib.suppress(OSError, EOFError, ValueError, TypeError):
-            while connection is not None:
+    def _read(self, connection: Connection) -> None:
+        with contextlib.suppress(OSError, EOFError, ValueError):
+            while True:
                 if json.loads(connection.recv_bytes(2**16)).get("type") == "stop":
                     self.stop_requested.set()
+        with self._lock:
+            self._connection = None
+        connection.close()
+
+
+def _hang_up(connection: Connection) -> None:
+    """End a connection so that a thread that reads from it wakes up; that thread closes it."""
+    with contextlib.suppress(OSError, ValueError), socket.socket(fileno=os.dup(connection.fileno())) as shared:
+        shared.shutdown(socket.SHUT_RDWR)
 
 
 def _send(connection: Connection, message: Message) -> bool:

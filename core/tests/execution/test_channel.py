@@ -1,0 +1,57 @@
+"""The line between driver and workers."""
+
+import queue
+from multiprocessing import AuthenticationError
+
+import pytest
+
+from eagleray.execution.channel import DriverChannel, WorkerChannel
+
+
+@pytest.fixture
+def received():
+    return queue.Queue()
+
+
+@pytest.fixture
+def driver(received):
+    channel = DriverChannel("127.0.0.1", received.put)
+    yield channel
+    channel.close()
+
+
+def test_messages_arrive_in_order(driver, received):
+    worker = WorkerChannel(driver.address)
+    for number in range(100):
+        worker.send({"type": "log", "n": number})
+    assert [received.get(timeout=5)["n"] for _ in range(100)] == list(range(100))
+    worker.close()
+
+
+def test_stop_reaches_workers_that_are_there_and_those_that_come_later(driver):
+    early = WorkerChannel(driver.address)
+    early.send({"type": "hello"})
+    driver.stop()
+    late = WorkerChannel(driver.address)
+    assert early.stop_requested.wait(5)
+    assert late.stop_requested.wait(5)
+    early.close()
+    late.close()
+
+
+def test_a_stranger_without_the_secret_is_refused_and_the_line_goes_on(driver, received):
+    with pytest.raises((AuthenticationError, EOFError, ConnectionResetError)):
+        WorkerChannel({**driver.address, "secret": "00" * 32})
+    worker = WorkerChannel(driver.address)
+    worker.send({"type": "hello"})
+    assert received.get(timeout=5) == {"type": "hello"}
+    worker.close()
+
+
+def test_sending_to_a_driver_that_is_gone_never_raises(received):
+    driver = DriverChannel("127.0.0.1", received.put)
+    worker = WorkerChannel(driver.address)
+    driver.close()
+    for _ in range(50):
+        worker.send({"type": "progress", "filler": "x" * 10_000})
+    worker.close()
