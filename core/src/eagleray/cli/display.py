@@ -75,7 +75,7 @@ class LineDisplay:
         return (
             f"job {event['job_id']}{' (resumed)' if event['resumed'] else ''}: {event['framework']} {event['model']}, "
             f"{event['task']}, {event['epochs']} epochs\n"
-            f"dataset: {counts['num_images']} images, {counts['num_annotations']} annotations"
+            f"dataset: {counts['images']} images, {counts['annotations']} annotations"
         )
 
     def _phase(self, event: Event) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+
 from eagleray.contract.errors import ConfigError
 from eagleray.settings import load_settings
 
@@ -99,7 +100,7 @@ def start(values: dict[str, Any], *, as_json: bool, dry_run: bool, verbose: bool
     from eagleray.jobs.run_record import resumed_spec  # noqa: PLC0415
     from eagleray.jobs.spec import make_spec  # noqa: PLC0415
     from eagleray.plugins.host import discover  # noqa: PLC0415
-    from eagleray.storage.local import open_store  # noqa: PLC0415
+    from eagleray.storage.opening import open_store  # noqa: PLC0415
 
     settings = load_settings()
     store = open_store(settings.storage)

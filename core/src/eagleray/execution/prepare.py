@@ -11,8 +11,9 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from eagleray.contract.errors import EnvironmentBuildError
 from eagleray.contract.framework import Environment
-from eagleray.environments.builder import build, is_ready
+from eagleray.environments.builder import build
 from eagleray.environments.lock import read_lock
+from eagleray.environments.ready import is_ready
 from eagleray.execution.cluster import Cluster, _workers_that_fit
 from eagleray.settings import load_settings
 

@@ -27,7 +27,7 @@ from eagleray.execution.worker_log import capture_output
 from eagleray.settings import load_settings
 from eagleray.storage import weights as weights_store
 from eagleray.storage.checkpoints import Checkpoints, Manifest
-from eagleray.storage.local import open_store
+from eagleray.storage.opening import open_store
 from eagleray.storage.store import Store
 
 Payload = dict[str, Any]

@@ -11,8 +11,8 @@ from pydantic import BaseModel
 from eagleray.contract.errors import ConfigError, WeightsError
 from eagleray.contract.framework import Framework, Metric, ModelCard
 from eagleray.datasets import DatasetReport, read_dataset
-from eagleray.environments.builder import is_ready
 from eagleray.environments.lock import read_lock
+from eagleray.environments.ready import is_ready
 from eagleray.jobs.spec import JobSpec
 from eagleray.plugins.catalogue import resolve_model, validate_config
 from eagleray.plugins.host import Catalogue
