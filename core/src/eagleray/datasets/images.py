@@ -14,7 +14,7 @@ from eagleray.datasets.report import Findings, listed
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
 # By name, so that no file is ever handed to an interpreter such as PostScript's.
-FORMATS = ("JPEG", "MPO", "PNG", "BMP", "WEBP", "TIFF")
+FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF")
 MAX_PIXELS = 100_000_000
 BATCH = 1024
 FIX = "Replace or remove the pictures that cannot be read."
@@ -29,7 +29,8 @@ def walk(folder: Path) -> Iterator[Path]:
 
 def find_images(folder: Path, findings: Findings) -> list[Path]:
     """The pictures below `folder`, by suffix in any letter case; other files are named in a warning."""
-    images, others = [], []
+    images: list[Path] = []
+    others: list[Path] = []
     for path in walk(folder):
         (images if path.suffix.lower() in SUFFIXES else others).append(path)
     others = [path for path in others if path.name not in {"Thumbs.db", "desktop.ini"}]
