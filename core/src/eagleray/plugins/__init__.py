@@ -1,0 +1,1 @@
+"""Discovery of plugins, and the catalogue of what they offer."""

@@ -1,0 +1,260 @@
+"""Discovery: every installed plugin is loaded by itself, so that a broken one costs nobody else anything."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+import pluggy
+
+from eagleray.contract import hooks
+from eagleray.contract.callbacks import TrainingCallbacks
+from eagleray.contract.errors import PluginError, nearest, unknown_name
+from eagleray.contract.framework import CONTRACT_VERSION, Framework
+from eagleray.plugins.validity import faults_of
+from eagleray.settings import Settings
+
+GROUP = hooks.PROJECT
+LIST_COMMAND = "eagleray plugins list"
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Quarantine:
+    """A plugin, or one framework of it, that is installed and not offered.
+
+    Attributes:
+        name: the framework's name where it is known, else the entry point's.
+        reason: what is wrong, as a sentence.
+        hint: what to do about it.
+    """
+
+    name: str
+    distribution: str
+    version: str
+    reason: str
+    hint: str
+
+
+@dataclass(frozen=True)
+class PluginFramework:
+    """A framework that can be used, and where it comes from.
+
+    Attributes:
+        package_root: import name of the plugin's top package.
+    """
+
+    framework: Framework
+    distribution: str
+    version: str
+    package_root: str
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """What the installed plugins offer in this process.
+
+    Attributes:
+        frameworks: by name, sorted.
+        blocked: entry points that `EAGLERAY_BLOCKED_PLUGINS` kept from being loaded.
+    """
+
+    frameworks: Mapping[str, PluginFramework]
+    quarantined: tuple[Quarantine, ...] = ()
+    blocked: tuple[str, ...] = ()
+    plugins: pluggy.PluginManager = field(default_factory=lambda: _pluggy_host(), repr=False, compare=False)
+
+    def framework(self, name: str) -> PluginFramework:
+        """The framework `name`.
+
+        Raises:
+            PluginError: it is installed but quarantined, or blocked; says why.
+            UnknownNameError: nothing of that name is installed.
+        """
+        if name in self.frameworks:
+            return self.frameworks[name]
+        for found in self.quarantined:
+            if found.name == name:
+                raise PluginError(f"The framework '{name}' cannot be used: {found.reason}", found.hint)
+        if name in self.blocked:
+            raise PluginError(
+                f"The plugin '{name}' is blocked by EAGLERAY_BLOCKED_PLUGINS.", "Take it out of that variable."
+            )
+        raise unknown_name("framework", name, self.frameworks, try_command=LIST_COMMAND)
+
+    def callbacks(self) -> list[TrainingCallbacks]:
+        """The callbacks of all plugins, made anew. A plugin that raises is logged and contributes none."""
+        found: list[TrainingCallbacks] = []
+        for name, plugin in self.plugins.list_name_plugin():
+            offered: list[TrainingCallbacks] = []
+            try:
+                _call(self.plugins, "register_callbacks", plugin, register=offered.append)
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:  # SystemExit too: a callback must not end a run
+                logger.warning("plugin '%s' offers no callbacks: %s: %s", name, type(error).__name__, error)
+                continue
+            for callbacks in offered:
+                if isinstance(callbacks, TrainingCallbacks):
+                    found.append(callbacks)
+                else:
+                    logger.warning(
+                        "plugin '%s' offers %s, which is no TrainingCallbacks", name, type(callbacks).__name__
+                    )
+        return found
+
+
+class _Rejected(Exception):
+    """Why a plugin is quarantined."""
+
+    def __init__(self, reason: str, hint: str) -> None:
+        super().__init__(reason, hint)
+        self.reason = reason
+        self.hint = hint
+
+
+@dataclass(frozen=True)
+class _Source:
+    """An entry point with its distribution's name and version."""
+
+    entry_point: EntryPoint
+    distribution: str
+    version: str
+
+    def quarantine(self, reason: str, hint: str, *, name: str = "") -> Quarantine:
+        return Quarantine(name or self.entry_point.name, self.distribution, self.version, f"{reason}.", hint)
+
+
+def discover(settings: Settings) -> Catalogue:
+    """Load every plugin of the entry-point group `eagleray`. Never raises because of a plugin."""
+    manager = _pluggy_host()
+    quarantined: list[Quarantine] = []
+    offered: list[tuple[_Source, Framework]] = []
+    blocked: list[str] = []
+    for source in _sources():
+        if source.entry_point.name in settings.blocked_plugins:
+            blocked.append(source.entry_point.name)
+            continue
+        try:
+            frameworks = _load(manager, source)
+        except _Rejected as error:
+            quarantined.append(source.quarantine(error.reason, error.hint))
+            continue
+        for framework in frameworks:
+            if fault := _fault(framework):
+                name = str(getattr(framework, "name", ""))
+                quarantined.append(source.quarantine(fault, _hint(source, framework), name=name))
+            else:
+                offered.append((source, framework))
+    return Catalogue(_without_clashes(offered, quarantined), tuple(quarantined), tuple(blocked), manager)
+
+
+def _pluggy_host() -> pluggy.PluginManager:
+    manager = pluggy.PluginManager(hooks.PROJECT)
+    manager.add_hookspecs(hooks)
+    return manager
+
+
+def _sources() -> list[_Source]:
+    """All entry points of the group, in an order that does not depend on the file system."""
+    sources = []
+    for entry_point in entry_points(group=GROUP):
+        dist = entry_point.dist
+        sources.append(_Source(entry_point, dist.name if dist else "?", dist.version if dist else "?"))
+    return sorted(sources, key=lambda source: (source.entry_point.name, source.distribution))
+
+
+def _load(manager: pluggy.PluginManager, source: _Source) -> list[Framework]:
+    """What one plugin registers; it stays in `manager` only if all went well.
+
+    Raises:
+        _Rejected: it does not import, misspells a hook, has none, or raises in one.
+    """
+    name = f"{source.entry_point.name} ({source.distribution})"
+    upgrade = f"Try: pip install --upgrade {source.distribution}"
+    plugin: Any = None
+    frameworks: list[Framework] = []
+    try:
+        # A plugin that prints while it is imported must not end up in the middle of `--json`.
+        with contextlib.redirect_stdout(sys.stderr):
+            plugin = source.entry_point.load()
+            manager.register(plugin, name)
+            _check_hooks(manager, plugin)
+            _call(manager, "register_frameworks", plugin, register=frameworks.append)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # SystemExit and worse: whatever a plugin does stays its own affair
+        if plugin is not None and manager.is_registered(plugin):
+            manager.unregister(plugin)
+        if isinstance(error, _Rejected):
+            raise
+        what = "loading it raised" if plugin is None else "registering it raised"
+        detail = " ".join(f"{type(error).__name__}: {error}".split()).rstrip(".")
+        raise _Rejected(f"{what} {detail}", upgrade) from error
+    return frameworks
+
+
+def _check_hooks(manager: pluggy.PluginManager, plugin: Any) -> None:
+    callers = manager.get_hookcallers(plugin) or []
+    valid = _hook_names(manager)
+    unknown = [caller.name for caller in callers if not caller.has_spec()]
+    try:
+        manager.check_pending()
+    except pluggy.PluginValidationError:
+        guess = nearest(unknown[0], valid) or valid[0]
+        raise _Rejected(
+            f"it has a hook '{unknown[0]}', which does not exist",
+            f"Did you mean '{guess}'? Hooks: {', '.join(valid)}.",
+        ) from None
+    if not callers:
+        raise _Rejected("it has no hook", f"Mark a hook with @hookimpl: {', '.join(valid)}.")
+
+
+def _hook_names(manager: pluggy.PluginManager) -> list[str]:
+    return sorted(name for name, caller in vars(manager.hook).items() if caller.has_spec())
+
+
+def _call(manager: pluggy.PluginManager, hook: str, plugin: Any, **arguments: Any) -> None:
+    """Call `hook` of `plugin` alone, so that what is registered has an owner."""
+    others = [other for other in manager.get_plugins() if other is not plugin]
+    manager.subset_hook_caller(hook, remove_plugins=others)(**arguments)
+
+
+def _fault(framework: object) -> str:
+    try:
+        return "; ".join(faults_of(framework))
+    except Exception as error:  # a field of another type than the contract's
+        return f"its description is malformed: {type(error).__name__}: {error}"
+
+
+def _hint(source: _Source, framework: object) -> str:
+    version = getattr(framework, "contract_version", CONTRACT_VERSION)
+    if isinstance(version, int) and version > CONTRACT_VERSION:
+        return "Try: pip install --upgrade eagleray"
+    return f"Try: pip install --upgrade {source.distribution}"
+
+
+def _without_clashes(
+    offered: list[tuple[_Source, Framework]], quarantined: list[Quarantine]
+) -> dict[str, PluginFramework]:
+    """Frameworks by name. Of two with one name, the entry point of that very name keeps it, else the first by name."""
+    found: dict[str, PluginFramework] = {}
+    for source, framework in sorted(offered, key=lambda item: item[0].entry_point.name != item[1].name):
+        holder = found.get(framework.name)
+        if holder is not None:
+            quarantined.append(
+                source.quarantine(
+                    f"its framework '{framework.name}' has the name of one of {holder.distribution}",
+                    f"Uninstall one of them, or EAGLERAY_BLOCKED_PLUGINS={source.entry_point.name}",
+                    name=framework.name,
+                )
+            )
+            continue
+        root = source.entry_point.module.partition(".")[0]
+        found[framework.name] = PluginFramework(framework, source.distribution, source.version, root)
+    return dict(sorted(found.items()))
