@@ -132,7 +132,14 @@ def test_a_wrong_value_or_another_tasks_key_is_refused(
 
 @pytest.mark.parametrize(
     "values",
-    [{"amp": False}, {"amp": "bf16"}, {"fraction": 20}, {"scale": [0.5, 2.0]}, {"freeze": [0, "23.cv2"]}, {"conf": 0.2}],
+    [
+        {"amp": False},
+        {"amp": "bf16"},
+        {"fraction": 20},
+        {"scale": [0.5, 2.0]},
+        {"freeze": [0, "23.cv2"]},
+        {"conf": 0.2},
+    ],
 )
 def test_values_of_every_kind_are_taken_as_they_are(framework: Framework, values: dict[str, object]) -> None:
     assert config(framework, DETECTION)(**values).model_dump(exclude_unset=True) == values

@@ -12,6 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from ultralytics import YOLO, YOLOWorld
+from ultralytics.utils import LOGGER
+
 from eagleray.contract import (
     ConfigError,
     EaglerayError,
@@ -22,9 +25,6 @@ from eagleray.contract import (
     TrainingError,
     WeightsError,
 )
-from ultralytics import YOLO, YOLOWorld
-from ultralytics.utils import LOGGER
-
 from eagleray_ultralytics import checkpoint
 from eagleray_ultralytics.data import link_boxes, link_folders
 from eagleray_ultralytics.framework import read_models
@@ -146,7 +146,7 @@ class UltralyticsAdapter(TrainingAdapter):
             with no_downloads(), plain_errors(self.context.batch_size):
                 found = YOLO(best).val(**self._validation_arguments()).results_dict
         else:
-            found = {**self._trainer.metrics, "fitness": self._trainer.best_fitness}
+            found = {**self._trainer.metrics, "fitness": self._trainer.validator.metrics.fitness}
         if best.is_file():
             self.context.publish_best(best)
         return stable(self.context.task, found)

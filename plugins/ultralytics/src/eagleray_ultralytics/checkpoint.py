@@ -18,11 +18,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from eagleray.contract import CheckpointError, Resume
 from ultralytics.nn.tasks import torch_safe_load
 from ultralytics.utils import LOGGER
 from ultralytics.utils.patches import torch_load
 from ultralytics.utils.torch_utils import strip_optimizer, unwrap_model
+
+from eagleray.contract import CheckpointError, Resume
 
 STATE, MODEL, BEST = "state.pt", "model.pt", "best.pt"
 EXACT = "eagleray"
@@ -71,14 +72,12 @@ def write(trainer: Any, folder: Path) -> None:
 def random_state(trainer: Any) -> dict[str, Any]:
     """The generators' states as tensors and plain values, which a weights-only load accepts."""
     name, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
-    loader = trainer.train_loader
     return {
         "python": random.getstate(),
         "numpy": (name, torch.from_numpy(np.asarray(keys).astype(np.int64)), position, has_gauss, float(cached)),
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-        # Worker processes read ahead, so only a loader without them stands exactly between two epochs.
-        "loader": loader.generator.get_state() if loader.num_workers == 0 else None,
+        "buffer": list(getattr(trainer.train_loader.dataset, "buffer", ())),
     }
 
 
@@ -86,22 +85,39 @@ def restore(trainer: Any, exact: Mapping[str, Any]) -> None:
     """Continue with the exact weights and generators; call it when the trainer is ready for its first batch."""
     unwrap_model(trainer.model).load_state_dict(exact["model"])
     state = exact["random"]
+    if trainer.train_loader.num_workers == 0:
+        restore_loader(trainer, state["buffer"])
     version, internal, gauss = state["python"]
     random.setstate((version, tuple(internal), gauss))
     name, keys, position, has_gauss, cached = state["numpy"]
     np.random.set_state((name, keys.numpy().astype(np.uint32), position, has_gauss, cached))
-    loader = trainer.train_loader
-    if state["loader"] is not None and loader.num_workers == 0:
-        first = trainer.epochs - trainer.args.close_mosaic
-        if trainer.args.close_mosaic and trainer.start_epoch > first:
-            # The uninterrupted run has restarted its loader before: doing it again would draw another number.
-            object.__setattr__(loader, "reset", lambda: None)
-        if trainer.start_epoch != first:
-            loader.iterator = loader._get_iterator()
-        loader.generator.set_state(state["loader"])
     torch.set_rng_state(state["torch"])
     if state["cuda"] and torch.cuda.device_count() == len(state["cuda"]):
         torch.cuda.set_rng_state_all(state["cuda"])
+
+
+def restore_loader(trainer: Any, buffer: list[int]) -> None:
+    """Bring a loader without worker processes to where the uninterrupted run's stood at the end of that epoch.
+
+    `buffer` are the pictures that mosaic picks its partners from. The order of the pictures is drawn again from the
+    first epoch on, without loading any. (Worker processes read ahead and keep generators of their own.)
+    """
+    loader = trainer.train_loader
+    close = trainer.args.close_mosaic
+    closing = max(trainer.epochs - close, 0) if close else None
+    for epoch in range(trainer.start_epoch):
+        if loader.iterator is None or epoch == closing:
+            loader.iterator = loader._get_iterator()
+        for _ in range(len(loader)):
+            next(loader.iterator._sampler_iter)
+    if closing is not None and trainer.start_epoch > closing:
+        # The uninterrupted run closed its mosaic in an earlier epoch; the trainer would do it again now, drawing
+        # numbers that it did not draw then.
+        trainer._close_dataloader_mosaic()
+        trainer._close_dataloader_mosaic = lambda: None
+        object.__setattr__(loader, "reset", lambda: None)
+    for index in buffer:
+        loader.dataset.load_image(index)
 
 
 def read(resume: Resume) -> dict[str, Any]:

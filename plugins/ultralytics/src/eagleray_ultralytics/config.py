@@ -56,7 +56,8 @@ def build(name: str, task: str) -> type[Hyperparameters]:
     for key, row in read_hyperparameters().items():
         if task not in row["tasks"]:
             continue
-        bounds = {bound: row[bound] for bound in ("ge", "le") if bound in row}
+        # A key of several kinds carries its bounds in its type.
+        bounds = {bound: row[bound] for bound in ("ge", "le") if bound in row and row["type"] not in UNIONS}
         default = row.get("task_defaults", {}).get(task, row["default"])
         fields[key] = (annotation(row), Field(default, description=row["description"], **bounds))
     model: type[Hyperparameters] = create_model(

@@ -8,8 +8,9 @@ import threading
 from pathlib import Path
 from urllib.request import getproxies
 
-from eagleray.contract import TrainingContext, WeightsError
 from ultralytics.utils.downloads import attempt_download_asset
+
+from eagleray.contract import TrainingContext, WeightsError
 
 HOST, PORT = "github.com", 443
 CONNECT_TIMEOUT_S = 5.0
