@@ -1,0 +1,1 @@
+"""Where datasets, weights, checkpoints and job records are kept. Knows nothing of Ray."""

@@ -1,0 +1,250 @@
+"""A store in a folder. Every write is whole or absent, also after a power cut."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import io
+import os
+import secrets
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from eagleray.contract.errors import StorageError
+from eagleray.storage.disk import disk_errors, make_folders, sync_folder
+from eagleray.storage.store import (
+    CHUNK_BYTES,
+    TEMPORARY_PREFIX,
+    AlreadyExistsError,
+    FileEntry,
+    NotFoundError,
+    ObjectInfo,
+    check_key,
+    file_entry,
+)
+
+TEMPORARY_TTL_S = 24 * 3600.0
+_ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR)
+_NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
+
+
+class LocalStore:
+    """Keys are paths below `root`, which the first write makes."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.absolute()
+
+    @property
+    def location(self) -> str:
+        return str(self.root)
+
+    def put_bytes(self, key: str, data: bytes, *, if_absent: bool = False) -> None:
+        self._put(key, io.BytesIO(data), if_absent)
+
+    def put_file(self, key: str, path: Path, *, if_absent: bool = False) -> FileEntry:
+        with disk_errors(f"read {path.name}", path.parent), path.open("rb") as source:
+            size_bytes = os.fstat(source.fileno()).st_size
+            entry = self._put(key, source, if_absent)
+        if entry.size_bytes != size_bytes:
+            raise StorageError(f"'{path}' changed while it was stored.", "Store it again once nothing writes to it.")
+        return entry
+
+    def get_bytes(self, key: str) -> bytes:
+        with self._reading(key) as path:
+            return path.read_bytes()
+
+    def digest(self, key: str) -> FileEntry:
+        with self._reading(key) as path:
+            return file_entry(path)
+
+    def fetch_file(self, key: str, into: Path, *, sha256: str | None) -> None:
+        with self._reading(key) as path, path.open("rb") as source, disk_errors(f"fetch {key}", into.parent):
+            into.parent.mkdir(parents=True, exist_ok=True)
+            with _temporary(into.parent) as temporary:
+                entry = _write(temporary, source)
+                if sha256 is not None and entry.sha256 != sha256:
+                    raise StorageError(
+                        f"'{key}' in {self.root} is damaged: its sha256 is {entry.sha256}, not {sha256}.",
+                        "Put the file there again, or delete it.",
+                    )
+                temporary.replace(into)
+
+    def copy(self, source_key: str, key: str) -> None:
+        # Not a hard link: a program that later writes into one of the two would change the other.
+        with self._reading(source_key) as path, path.open("rb") as source:
+            self._put(key, source, False)
+
+    def list(self, prefix: str) -> Iterator[ObjectInfo]:
+        folder = self._path(prefix) if prefix else self.root
+        return self._walk(folder, f"{prefix}/" if prefix else "")
+
+    def list_folders(self, prefix: str) -> Sequence[str]:
+        folder = self._path(prefix) if prefix else self.root
+        base = f"{prefix}/" if prefix else ""
+        with disk_errors(f"list {prefix}", self.root):
+            names = sorted(entry.name for entry in _scan(folder) if entry.is_dir(follow_symlinks=False))
+        return [name for name in names if any(self._walk(folder / name, f"{base}{name}/"))]
+
+    def exists(self, key: str) -> bool:
+        return self._path(key).is_file()
+
+    def delete(self, key: str) -> None:
+        path = self._path(key)
+        with disk_errors(f"delete {key}", self.root):
+            try:
+                path.unlink()
+            except OSError as error:
+                if error.errno not in _ABSENT:
+                    raise
+                return
+            sync_folder(path.parent)
+        self._remove_empty(path.parent)
+
+    def delete_prefix(self, prefix: str) -> None:
+        path = self._path(prefix)
+        with disk_errors(f"delete {prefix}", self.root), suppress(FileNotFoundError, NotADirectoryError):
+            if path.is_symlink():
+                raise StorageError(f"'{path}' is a link, not a folder of the store.", "Remove it by hand.")
+            shutil.rmtree(path)
+            sync_folder(path.parent)
+        self._remove_empty(path.parent)
+
+    def local_path(self, key: str) -> Path | None:
+        return self._path(key)
+
+    def sweep_temporary(self) -> None:
+        """Remove what writers left that died more than a day ago."""
+        for _ in self._walk(self.root, ""):
+            pass
+
+    def _path(self, key: str) -> Path:
+        """The file of `key`; a link on the way that leads out of the root is a StorageError."""
+        path = self.root / check_key(key)
+        if not _inside(path, self.root):
+            raise StorageError(f"'{key}' leads out of the store {self.root}.", "Remove the link, or copy the file in.")
+        return path
+
+    @contextmanager
+    def _reading(self, key: str) -> Iterator[Path]:
+        path = self._path(key)
+        try:
+            with disk_errors(f"read {key}", self.root):
+                yield path
+        except StorageError as error:
+            if isinstance(error.__cause__, OSError) and error.__cause__.errno in _ABSENT and not path.is_file():
+                raise NotFoundError(f"There is no '{key}' in {self.root}.") from None
+            raise
+
+    def _put(self, key: str, source: BinaryIO, if_absent: bool) -> FileEntry:
+        path = self._path(key)
+        with disk_errors(f"write {key}", self.root), _temporary_in_new(path.parent) as temporary:
+            entry = _write(temporary, source)
+            if if_absent:
+                _link(temporary, path, key)
+            else:
+                temporary.replace(path)
+            sync_folder(path.parent)
+            return entry
+
+    def _walk(self, folder: Path, base: str) -> Iterator[ObjectInfo]:
+        with disk_errors(f"list {base}", self.root):
+            entries = _scan(folder)
+        # Sorted by name with "/" behind a folder's, which is the order of the whole keys: "a-b" comes before "a/b".
+        for name, entry in sorted((f"{e.name}/" if e.is_dir(follow_symlinks=False) else e.name, e) for e in entries):
+            if name.endswith("/"):
+                yield from self._walk(folder / entry.name, base + name)
+            elif name.startswith(TEMPORARY_PREFIX):
+                _remove_stale(Path(entry.path))
+            elif entry.is_file() and (not entry.is_symlink() or _inside(Path(entry.path), self.root)):
+                with suppress(FileNotFoundError):
+                    yield ObjectInfo(base + name, entry.stat().st_size)
+
+    def _remove_empty(self, folder: Path) -> None:
+        """A bucket has no empty folders, so neither has this store."""
+        with suppress(OSError):
+            while folder != self.root and self.root in folder.parents:
+                folder.rmdir()
+                folder = folder.parent
+
+
+def _scan(folder: Path) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            return list(entries)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def _inside(path: Path, root: Path) -> bool:
+    return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root))
+
+
+@contextmanager
+def _temporary(folder: Path) -> Iterator[Path]:
+    """A new file in `folder`; gone at the end unless it was renamed."""
+    path = folder / f"{TEMPORARY_PREFIX}{os.getpid()}-{secrets.token_hex(8)}"
+    os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+    try:
+        yield path
+    finally:
+        path.unlink(missing_ok=True)
+
+
+@contextmanager
+def _temporary_in_new(folder: Path) -> Iterator[Path]:
+    # Another process may remove the folder, still empty, between its making and the first file in it.
+    for attempt in range(20):
+        try:
+            make_folders(folder)
+            temporary = _temporary(folder)
+            path = temporary.__enter__()
+            break
+        except FileNotFoundError:
+            if attempt == 19:
+                raise
+    try:
+        yield path
+    finally:
+        temporary.__exit__(None, None, None)
+
+
+def _write(path: Path, source: BinaryIO) -> FileEntry:
+    digest = hashlib.sha256()
+    size_bytes = 0
+    with path.open("wb") as file:
+        while chunk := source.read(CHUNK_BYTES):
+            file.write(chunk)
+            digest.update(chunk)
+            size_bytes += len(chunk)
+        file.flush()
+        os.fsync(file.fileno())
+        if os.fstat(file.fileno()).st_size != size_bytes:
+            raise OSError(errno.EIO, "the file is shorter than what was written to it")
+    return FileEntry(sha256=digest.hexdigest(), size_bytes=size_bytes)
+
+
+def _link(temporary: Path, path: Path, key: str) -> None:
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        # On NFS the first answer can be lost and the retry meets its own link.
+        if temporary.stat().st_nlink != 2:
+            raise AlreadyExistsError(f"'{key}' exists already.") from None
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        raise StorageError(
+            f"The file system of {path.parent} has no hard links, so a write there cannot be made conditional.",
+            "Name a folder on another file system with EAGLERAY_STORAGE.",
+        ) from error
+
+
+def _remove_stale(path: Path) -> None:
+    # Not an error for someone who may only read.
+    with suppress(OSError):
+        if time.time() - path.stat().st_mtime > TEMPORARY_TTL_S:
+            path.unlink()

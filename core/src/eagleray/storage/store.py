@@ -1,0 +1,144 @@
+"""What a store is: keys, bytes, and the two refusals that callers act on."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from eagleray.contract.errors import StorageError
+
+MAX_KEY_BYTES = 1024  # S3's and R2's limit, held on folders too so that a store can move to a bucket
+MAX_NAME_BYTES = 255  # a file system's limit on one name
+TEMPORARY_PREFIX = ".eagleray-tmp-"  # names of files that are still being written; no key may hold one
+CHUNK_BYTES = 1 << 20
+
+
+class AlreadyExistsError(StorageError):
+    """A conditional write found the key taken."""
+
+    code = "already-exists"
+    http_status = 409
+
+
+class NotFoundError(StorageError):
+    """There is nothing under the key."""
+
+    code = "not-found"
+    http_status = 404
+
+
+class FileEntry(BaseModel):
+    """What identifies a file's bytes: their sha256 in lower-case hex, and how many they are."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    size_bytes: int = Field(ge=0)
+
+
+@dataclass(frozen=True)
+class ObjectInfo:
+    key: str
+    size_bytes: int
+
+
+class Store(Protocol):
+    """Keys are `/`-separated; a prefix is a whole folder (`a/b`, never half a name) or empty for everything.
+
+    Every method raises StorageError where the store refuses: a bad key, no space, no permission.
+    """
+
+    @property
+    def location(self) -> str:
+        """What a person types to open this store."""
+        ...
+
+    def put_bytes(self, key: str, data: bytes, *, if_absent: bool = False) -> None:
+        """Write all or nothing. With `if_absent`, one of racing writers wins and the others get AlreadyExistsError."""
+        ...
+
+    def put_file(self, key: str, path: Path, *, if_absent: bool = False) -> FileEntry:
+        """As `put_bytes`, streamed; returns the identity of the bytes that were written."""
+        ...
+
+    def get_bytes(self, key: str) -> bytes:
+        """Raises NotFoundError."""
+        ...
+
+    def fetch_file(self, key: str, into: Path, *, sha256: str | None) -> None:
+        """Make the file `into`, whole or not at all; another sha256 is a StorageError. Raises NotFoundError."""
+        ...
+
+    def digest(self, key: str) -> FileEntry:
+        """Read the object to its end and identify its bytes. Raises NotFoundError."""
+        ...
+
+    def copy(self, source_key: str, key: str) -> None:
+        """Write `key` with the bytes of `source_key`, inside the store. Raises NotFoundError."""
+        ...
+
+    def list(self, prefix: str) -> Iterator[ObjectInfo]:
+        """What lies in the folder `prefix` and below, sorted by key."""
+        ...
+
+    def list_folders(self, prefix: str) -> Sequence[str]:
+        """Names, sorted, of the folders directly in `prefix` that hold something."""
+        ...
+
+    def exists(self, key: str) -> bool: ...
+
+    def delete(self, key: str) -> None:
+        """A key that is not there is fine."""
+        ...
+
+    def delete_prefix(self, prefix: str) -> None:
+        """Delete the folder `prefix` and all below it. An empty prefix is refused."""
+        ...
+
+    def local_path(self, key: str) -> Path | None:
+        """The object's own file, to read only, where the store is a folder of this machine."""
+        ...
+
+
+def check_key(key: str) -> str:
+    """`key`, where it is one that every store takes.
+
+    Raises:
+        StorageError: it is empty, absolute, too long, has an empty part, `.` or `..`, a backslash or a control
+            character, or a part that begins like a temporary file.
+    """
+    parts = key.split("/")
+    try:
+        length = len(key.encode())
+    except UnicodeEncodeError:
+        length = -1
+    bad = (
+        not 0 < length <= MAX_KEY_BYTES
+        or "\\" in key
+        or any(ord(character) < 32 or ord(character) == 127 for character in key)
+        or any(part in ("", ".", "..") or part.startswith(TEMPORARY_PREFIX) for part in parts)
+        or any(len(part.encode()) > MAX_NAME_BYTES for part in parts)
+    )
+    if bad:
+        raise StorageError(
+            f"{key[:80]!r} is not a storage key.",
+            f"A key is at most {MAX_KEY_BYTES} bytes: names of at most {MAX_NAME_BYTES} joined by '/', "
+            "without '..', '\\' or control characters.",
+        )
+    return key
+
+
+def file_entry(path: Path) -> FileEntry:
+    """The identity of a file's bytes. Raises OSError."""
+    digest = hashlib.sha256()
+    size_bytes = 0
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK_BYTES):
+            digest.update(chunk)
+            size_bytes += len(chunk)
+    return FileEntry(sha256=digest.hexdigest(), size_bytes=size_bytes)
