@@ -129,11 +129,11 @@ def _summary(record: Any, *, as_json: bool) -> None:
     if as_json:
         sys.stdout.write(json.dumps({"event": "summary", **record.model_dump(mode="json")}) + "\n")
     else:
-        best = record.best or {}
+        best = record.best
         lines = [f"\njob {record.id} {record.phase.value}: {record.epochs_done} of {record.epochs} epochs"]
-        if best.get("value") is not None:
-            lines.append(f"  best      {best['metric']} {best['value']:.4g} at epoch {best['epoch']}")
-        lines += [f"  {name}.pt   {path}" for name, path in record.artifacts.items()]
+        if best:
+            lines.append(f"  best      {best.metric} {best.value:.4g} at epoch {best.epoch}")
+        lines += [f"  {name}.pt   {path}" for name, path in record.artifacts.model_dump().items() if path]
         lines += [f"  metrics   {record.output_dir}/metrics.jsonl", f"  logs      {record.output_dir}/logs"]
         lines.append("next:")
         if record.resumable:

@@ -40,7 +40,7 @@ class DriverChannel:
     @property
     def address(self) -> dict[str, Any]:
         """What a worker needs to connect; goes to it as an argument of a remote call only."""
-        host, port = self._listener.address  # type: ignore[misc]
+        host, port = self._listener.address
         return {"host": host, "port": port, "secret": self._secret.hex()}
 
     def stop(self) -> None:
@@ -55,7 +55,7 @@ class DriverChannel:
         self._closed = True
         # A blocked accept() is not woken by closing its socket; a connection does it.
         with contextlib.suppress(OSError):
-            socket.create_connection(self._listener.address, timeout=5).close()  # type: ignore[arg-type]
+            socket.create_connection(self._listener.address, timeout=5).close()
         self._thread.join(5)
         self._listener.close()
         with self._lock:

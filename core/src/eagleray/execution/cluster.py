@@ -25,6 +25,11 @@ os.environ.setdefault("RAY_TRAIN_ENABLE_CONTROLLER_STRUCTURED_LOGGING", "0")
 os.environ.setdefault("RAY_TRAIN_ENABLE_WORKER_STRUCTURED_LOGGING", "0")
 os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+if "RAY_ADDRESS" not in os.environ and "RAY_AUTH_MODE" not in os.environ:
+    # The token of the local cluster that this process will start: it lives in the environment of the cluster's
+    # processes and in no file.
+    os.environ["RAY_AUTH_MODE"] = "token"
+    os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
 
 import ray
 
@@ -134,10 +139,6 @@ def _joined(address: str, options: dict[str, Any]) -> Iterator[Cluster]:
 def _started(options: dict[str, Any]) -> Iterator[Cluster]:
     # Unix socket paths end at 107 characters, so the folder stays short.
     folder = tempfile.mkdtemp(prefix="eagleray-")
-    if "RAY_AUTH_MODE" not in os.environ:
-        # A token of this run's own: it lives in the environment of the cluster's processes and in no file.
-        os.environ["RAY_AUTH_MODE"] = "token"
-        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
     try:
         try:
             ray.init(address="local", include_dashboard=False, _temp_dir=folder, **options)

@@ -12,8 +12,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from eagleray.contract.callbacks import RunInfo, TrainingCallbacks
-from eagleray.contract.errors import ClusterError, EaglerayError, EnvironmentBuildError, TrainingError
+from eagleray.contract.errors import ClusterError, ConfigError, EaglerayError, EnvironmentBuildError, TrainingError
 from eagleray.execution import cluster as ray_cluster
 from eagleray.execution.channel import DriverChannel, Message
 from eagleray.execution.failures import Failure, FailureKind, Retry, classify, decide
@@ -69,9 +71,15 @@ class JobDriver:
         Raises:
             EaglerayError: the job could not start (no record is made), or has failed (the record says so too).
         """
-        with self._signals, ray_cluster.connect(self._plan.packages) as cluster:
+        with contextlib.ExitStack() as held:
+            if self._resumed is not None:
+                held.enter_context(self._sole_driver(self._resumed.id))
+            held.enter_context(self._signals)
+            cluster = held.enter_context(ray_cluster.connect(self._plan.packages))
             cluster.check_room(self._plan.resources_per_worker, self._plan.spec.scaling.min_workers)
             self._run = run = RunRecord.start(self._store, self._plan, self._resumed, self._emit)
+            if self._resumed is None:
+                held.enter_context(self._sole_driver(run.record.id))
             try:
                 return self._run_recorded(run, cluster)
             except KeyboardInterrupt:
@@ -82,6 +90,19 @@ class JobDriver:
             except Exception as error:
                 self._end(run, Phase.FAILED, f"{type(error).__name__}: {error}")
                 raise
+
+    def _sole_driver(self, job_id: int) -> FileLock:
+        """Refuse a job that another process of this machine is training; the lock dies with its holder."""
+        path = self._settings.home / "locks" / f"job-{job_id}.lock"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path, blocking=False)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise ConfigError(
+                f"Job {job_id} is being trained by another process.", "Wait for its end, or stop it first."
+            ) from None
+        return lock
 
     def _run_recorded(self, run: RunRecord, cluster: ray_cluster.Cluster) -> JobRecord:
         run.advance(Phase.PREPARING, "environment")
@@ -174,7 +195,6 @@ class JobDriver:
                 backend=TorchGroupConfig(policy=plan.framework.process_group),
                 scratch=scratch,
                 on_report=lambda report: self._on_report(run, dict(report)),
-                on_running=lambda: None,
             )
         return dict(result)
 

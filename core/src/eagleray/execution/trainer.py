@@ -11,6 +11,7 @@ This module and `runtime_env` are the only ones that touch Ray's private modules
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +22,6 @@ from ray.train.backend import BackendConfig
 from ray.train.v2._internal.callbacks.datasets import DatasetsCallback
 from ray.train.v2._internal.callbacks.metrics import ControllerMetricsCallback, WorkerMetricsCallback
 from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
-from ray.train.v2._internal.execution.callback import ControllerCallback
 from ray.train.v2._internal.execution.controller.controller import TrainController
 from ray.train.v2._internal.execution.scaling_policy.elastic import ElasticScalingPolicy
 from ray.train.v2._internal.execution.scaling_policy.fixed import FixedScalingPolicy
@@ -80,22 +80,16 @@ class InProcessTrainer(DataParallelTrainer):
 
 
 class _Reports(UserCallback):
+    """Ray Train hands copies of the callbacks to the workers, which never call them: what they hold stays here."""
+
     def __init__(self, on_report: Callable[[Mapping[str, Any]], None]) -> None:
         self._on_report = on_report
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
     def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any) -> None:
         self._on_report(metrics[0])
-
-
-class _Running(ControllerCallback):
-    """Says when the workers have been placed and their loop has begun."""
-
-    def __init__(self, on_running: Callable[[], None]) -> None:
-        self._on_running = on_running
-
-    def after_controller_state_update(self, previous_state: Any, current_state: Any) -> None:
-        if type(current_state).__name__ == "RunningState" and type(previous_state).__name__ != "RunningState":
-            self._on_running()
 
 
 @dataclass(frozen=True)
@@ -125,7 +119,6 @@ def fit(
     backend: BackendConfig,
     scratch: str,
     on_report: Callable[[Mapping[str, Any]], None],
-    on_running: Callable[[], None],
 ) -> Any:
     """Run `loop(config)` once on every worker; what rank 0 returns is returned.
 
@@ -136,8 +129,8 @@ def fit(
         ray.train.TrainingFailedError: a worker failed, or the group could not be started.
     """
     trainer = InProcessTrainer(
-        loop,
-        train_loop_config=config,
+        # Not as `train_loop_config`, which Ray Train shows in its errors and states: `config` holds a secret.
+        functools.partial(loop, config),
         backend_config=backend,
         scaling_config=ScalingConfig(
             num_workers=workers.num_workers,
@@ -149,7 +142,7 @@ def fit(
             name=name,
             storage_path=scratch,
             failure_config=FailureConfig(max_failures=0, controller_failure_limit=0),
-            callbacks=[_Reports(on_report), _Running(on_running)],
+            callbacks=[_Reports(on_report)],
             worker_runtime_env=worker_runtime_env,
         ),
     )

@@ -10,19 +10,14 @@ from typing import Any
 
 from eagleray.contract.errors import ConfigError, EaglerayError
 from eagleray.environments.lock import environment_name, read_lock
-from eagleray.jobs.phases import Phase, advance
+from eagleray.jobs.phases import Phase
 from eagleray.jobs.plan import JobPlan
-from eagleray.jobs.records import AttemptRecord, EpochRow, JobRecord, JobRecords, read_metrics, write_metrics
+from eagleray.jobs.records import Artifacts, AttemptRecord, BestRecord, EpochMetrics, JobRecord, JobRecords, MetricsFile
 from eagleray.settings import Settings
 from eagleray.storage.checkpoints import Manifest
-from eagleray.storage.layout import job_prefix
 from eagleray.storage.store import Store
 
 Emit = Callable[[dict[str, Any]], None]
-
-
-def now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 class RunRecord:
@@ -37,8 +32,9 @@ class RunRecord:
         self._emit = emit
         self._lock = threading.RLock()
         self.record = record
-        self.prefix = job_prefix(record.id, record.project_id)
-        self._rows: dict[int, EpochRow] = {row.epoch: row for row in read_metrics(store, self.prefix)}
+        self.prefix = record.prefix
+        self._metrics = MetricsFile(store, self.prefix)
+        self._rows = {row.epoch: row for row in self._metrics.read()}
         self._remote_logs: dict[int, Path] = {}
 
     @classmethod
@@ -60,12 +56,16 @@ class RunRecord:
             "created_by": plan.spec.created_by,
             "spec": plan.spec.plain(),
             "dataset": plan.dataset.counts(),
-            "environment": environment,
+            "environment": {"name": environment},
         }
         if resumed is None:
             record = JobRecords(store).create(fields)
         else:
-            record = resumed.model_copy(update={**fields, "project_id": resumed.project_id, "error_message": None})
+            record = JobRecord.model_validate({**resumed.model_dump(), **fields, "project_id": resumed.project_id})
+            if not record.phase.is_terminal:
+                # Its driver ended without a word (killed, power lost); nobody else holds the job's lock.
+                record.phase = Phase.FAILED
+            record.resume()
         run = cls(store, record, emit)
         run.record.output_dir = run.location
         for warning in plan.warnings:
@@ -100,7 +100,7 @@ class RunRecord:
             if phase is not self.record.phase:
                 if self.record.phase is Phase.STOPPING and phase is Phase.RUNNING:
                     return
-                self.record.phase = advance(self.record.phase, phase)
+                self.record.advance(phase)
                 self.save()
         self._emit({"event": "phase", "phase": phase.value, "status": phase.status, "message": message})
 
@@ -115,10 +115,10 @@ class RunRecord:
         number = len(self.record.attempts) + 1
         resumed_from = manifest.epoch if manifest else None
         with self._lock:
-            self.record.attempts.append(AttemptRecord(number=number, started_at=now(), resumed_from_epoch=resumed_from))
+            self.record.attempts.append(AttemptRecord(number=number, resumed_from_epoch=resumed_from))
             self._forget_epochs_after(manifest)
             if self.record.phase not in (Phase.PREPARING, Phase.STOPPING):
-                self.record.phase = advance(self.record.phase, Phase.PREPARING)
+                self.record.advance(Phase.PREPARING)
             self.save()
         self._emit({"event": "attempt", "attempt": number, "resumed_from_epoch": resumed_from})
 
@@ -127,24 +127,25 @@ class RunRecord:
         last = manifest.epoch if manifest else 0
         self._rows = {epoch: row for epoch, row in self._rows.items() if epoch <= last}
         if manifest and manifest.epoch not in self._rows:
-            self._rows[manifest.epoch] = EpochRow(
-                epoch=manifest.epoch, attempt=manifest.attempt, metrics=dict(manifest.metrics), time=now()
+            self._rows[manifest.epoch] = EpochMetrics(
+                epoch=manifest.epoch, attempt=manifest.attempt, metrics=dict(manifest.metrics)
             )
         self.record.epochs_done = last
 
     def end_attempt(self, outcome: str, message: str) -> None:
         with self._lock:
             attempt = self.record.attempts[-1]
-            attempt.ended_at, attempt.outcome, attempt.message = now(), outcome, message
+            attempt.ended_at, attempt.outcome, attempt.message = datetime.now(UTC), outcome, message
             self.save()
 
     def add_epoch(self, report: dict[str, Any]) -> None:
         with self._lock:
             epoch = int(report["epoch"])
-            self._rows[epoch] = EpochRow(epoch=epoch, attempt=self.attempt, metrics=report["metrics"], time=now())
+            self._rows[epoch] = EpochMetrics(epoch=epoch, attempt=self.attempt, metrics=report["metrics"])
             self.record.epochs_done = epoch
             self.record.metrics = report["metrics"]
-            self.record.best = report["best"]
+            if report["best"]["value"] is not None:
+                self.record.best = BestRecord.model_validate(report["best"])
             self.save()
 
     def set_final(self, metrics: dict[str, float], warnings: list[str]) -> None:
@@ -157,14 +158,11 @@ class RunRecord:
     def finish(self, phase: Phase, message: str) -> None:
         with self._lock:
             self.record.error_message = message or None
-            artifacts = {}
-            for name in ("best", "last"):
-                if self._store_has(f"{self.prefix}/{name}.pt"):
-                    artifacts[name] = f"{self.location}/{name}.pt"
-            self.record.artifacts = artifacts
+            names = [name for name in ("best", "last") if self._store_has(f"{self.prefix}/{name}.pt")]
+            self.record.artifacts = Artifacts(**{name: f"{self.location}/{name}.pt" for name in names})
             self.record.resumable = self.record.epochs_done > 0 and phase is not Phase.COMPLETED
             if phase is not self.record.phase:
-                self.record.phase = advance(self.record.phase, phase)
+                self.record.advance(phase)
             self.save()
         self._emit({"event": "phase", "phase": phase.value, "status": phase.status, "message": message})
 
@@ -176,9 +174,8 @@ class RunRecord:
 
     def save(self) -> None:
         with self._lock:
-            self.record.updated_at = now()
             try:
-                write_metrics(self._store, self.prefix, [self._rows[epoch] for epoch in sorted(self._rows)])
+                self._metrics.replace(self._rows[epoch] for epoch in sorted(self._rows))
                 self._records.save(self.record)
             except EaglerayError as error:
                 message = f"The job's record could not be saved: {error}"
