@@ -32,7 +32,8 @@ def framework() -> Framework:
 
 def config(framework: Framework, task: str) -> type[BaseModel]:
     module, _, name = framework.configs[task].partition(":")
-    return getattr(import_module(module), name)
+    model: type[BaseModel] = getattr(import_module(module), name)
+    return model
 
 
 def test_listing_imports_nothing_heavy() -> None:
