@@ -32,7 +32,7 @@ FRAMEWORK = Framework(
             reason="it always answers the first class and has nothing to learn.",
         ),
     ),
-    configs={task: "eagleray.testing.echo_config:EchoConfig" for task in TASKS},
+    configs=dict.fromkeys(TASKS, "eagleray.testing.echo_config:EchoConfig"),
     adapter="eagleray.testing.echo_adapter:EchoAdapter",
     environment=Environment(lock="eagleray.testing:locks/echo.txt", imports=("numpy",)),
     portable_file="model.npz",

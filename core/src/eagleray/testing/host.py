@@ -87,7 +87,7 @@ class RecordingHost:
 
 
 def run_adapter(adapter_class: type[TrainingAdapter], context: TrainingContext) -> Mapping[str, float]:
-    """Call the steps in the host's order; the final metrics, or none where the run was stopped before its last epoch."""
+    """Call the steps in the host's order; the final metrics, none where the run was stopped before its end."""
     adapter = adapter_class(context)
     adapter.load_data()
     adapter.load_model()

@@ -1,0 +1,87 @@
+"""Where errors become output: one sentence, what to do about it, and an exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+from typer.exceptions import Abort, Exit, TyperException
+
+from eagleray.contract.errors import EaglerayError
+from eagleray.settings import load_settings
+
+INTERRUPTED = 130
+
+
+def run_command(command: Callable[[], object], *, as_json: bool) -> int:
+    """Run `command` and turn what it raises into output; the exit code.
+
+    Args:
+        as_json: errors go to standard output as `{"error": {"code", "message", "hint"}}`.
+    """
+    try:
+        result = command()
+        # Outside its standalone mode typer returns an Exit's code.
+        return result if isinstance(result, int) and not isinstance(result, bool) else 0
+    except Exit as error:
+        return error.exit_code
+    except EaglerayError as error:
+        _show(error.code, error.message, error.hint, as_json=as_json)
+        return error.exit_code
+    except TyperException as error:
+        return _usage(error, as_json=as_json)
+    except (KeyboardInterrupt, Abort):
+        _show("interrupted", "Interrupted.", "", as_json=as_json)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader (`| head`) has gone; the interpreter must not fail again when it flushes.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:
+        return _unexpected(error, as_json=as_json)
+
+
+def _usage(error: TyperException, *, as_json: bool) -> int:
+    # Without any arguments typer "fails" with the help text as its message.
+    show_help = getattr(error, "show", None) if type(error).__name__ == "NoArgsIsHelpError" else None
+    if show_help is not None:
+        show_help()
+        return error.exit_code
+    context = getattr(error, "ctx", None)
+    hint = f"Try: {context.command_path} --help" if context is not None else ""
+    _show("usage", error.format_message(), hint, as_json=as_json)
+    return error.exit_code
+
+
+def _unexpected(error: Exception, *, as_json: bool) -> int:
+    what = " ".join(f"{type(error).__name__}: {error}".split())
+    if os.environ.get("EAGLERAY_DEBUG") == "1":
+        traceback.print_exception(error)
+        _show("internal", f"Unexpected {what}", "", as_json=as_json)
+        return 1
+    try:
+        hint = f"The traceback is in {_save_crash(error)}; please report it."
+    except OSError:
+        hint = "See the traceback: EAGLERAY_DEBUG=1"
+    _show("internal", f"Unexpected {what}", hint, as_json=as_json)
+    return 1
+
+
+def _save_crash(error: Exception) -> Path:
+    folder = load_settings().home / "logs"
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"crash-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.txt"
+    path.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
+    return path
+
+
+def _show(code: str, message: str, hint: str, *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps({"error": {"code": code, "message": message, "hint": hint}}, ensure_ascii=False), flush=True)
+        return
+    print(f"error: {message}" + (f"\n  {hint}" if hint else ""), file=sys.stderr, flush=True)
