@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import uv
 
@@ -53,6 +54,13 @@ _UV_VARIABLES = (
     "UV_SYSTEM_CERTS",
 )
 _DROPPED = ("UV_", "PYTHON", "VIRTUAL_ENV", "CONDA_", "PIP_")
+Check = Literal["import", "find"]
+_CHECKS: dict[Check, str] = {
+    "import": "import importlib, sys\nfor name in sys.argv[1:]: importlib.import_module(name)",
+    "find": "import importlib.util, sys\n"
+    "missing = [name for name in sys.argv[1:] if importlib.util.find_spec(name) is None]\n"
+    "if missing: sys.exit('not found: ' + ', '.join(missing))",
+}
 _DISK_FULL = ("No space left on device", "os error 28", "Disk quota exceeded", "os error 122")
 
 
@@ -64,6 +72,7 @@ def build(
     timeout_s: float = 1800,
     say: Callable[[str], None],
     offline: bool = False,
+    check: Check = "import",
 ) -> BuiltEnvironment:
     """The lock's environment under `root`, built unless it is there; others who want the same one wait for it.
 
@@ -72,6 +81,7 @@ def build(
         timeout_s: for the building, and before that as long again for somebody else's.
         say: gets every line of progress.
         offline: take packages from uv's cache alone.
+        check: `import` imports the modules, which a missing system library fails; `find` only sees that they are there.
 
     Raises:
         EnvironmentBuildError: it could not be built; nothing of it is left behind.
@@ -87,7 +97,7 @@ def build(
         ) as descriptor:
             if found := is_ready(lock, root):
                 return BuiltEnvironment(path, found.python, time.monotonic() - started, reused=True)
-            work = _Build(lock, path, tuple(imports), time.monotonic() + timeout_s, say, offline, descriptor)
+            work = _Build(lock, path, tuple(imports), check, time.monotonic() + timeout_s, say, offline, descriptor)
             _build_or_remove(work, timeout_s)
     except LockTimeoutError as error:
         raise EnvironmentBuildError(
@@ -107,6 +117,7 @@ class _Build:
     lock: Lock
     path: Path
     imports: tuple[str, ...]
+    check: Check
     deadline: float
     say: Callable[[str], None]
     offline: bool
@@ -162,13 +173,12 @@ def _check(work: _Build) -> None:
     modules = [*(["ray"] if work.lock.versions("ray") else []), *work.imports]
     if not modules:
         return
-    work.say(f"checking: import {', '.join(modules)}")
-    code = "import importlib, sys\nfor name in sys.argv[1:]: importlib.import_module(name)"
+    work.say(f"checking: {work.check} {', '.join(modules)}")
     try:
-        work.run(str(python_of(work.path)), "-I", "-c", code, *modules)
+        work.run(str(python_of(work.path)), "-I", "-c", _CHECKS[work.check], *modules)
     except ProcessFailedError as error:
         raise EnvironmentBuildError(
-            f"The environment of {work.lock.reference} was installed, but `import {', '.join(modules)}` fails in it: "
+            f"The packages of {work.lock.reference} were installed, but {' and '.join(modules)} cannot be imported: "
             f"{_last(error)}",
             "The lock lacks a package, or this machine a system library that the error names.",
         ) from error
