@@ -149,6 +149,12 @@ def test_names_are_a_list_or_a_mapping_in_every_form(names: str, root: Path) -> 
     assert read_dataset(root, "detect").dataset.classes == ("a", "b")
 
 
+def test_the_ids_of_a_mapping_give_the_order(root: Path) -> None:
+    describe(root, "names: {1: a, 0: b}\n")
+
+    assert read_dataset(root, "detect").dataset.classes == ("b", "a")
+
+
 def test_classes_called_no_and_007_keep_their_names(root: Path) -> None:
     describe(root, "names: [no, 007]\n")
 

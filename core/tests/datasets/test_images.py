@@ -48,6 +48,27 @@ def test_a_flipped_bit_in_a_png_is_refused(root: Path) -> None:
     assert "flip.png: not a readable picture" in refusal(root)
 
 
+def test_a_png_whose_pixels_decode_but_whose_checksum_is_wrong_is_refused(root: Path) -> None:
+    path = root / "train/images/sum.png"
+    noise().save(path)
+    content = bytearray(path.read_bytes())
+    content[-13] ^= 1  # the last byte before the twelve of IEND
+    path.write_bytes(content)
+
+    assert "sum.png: not a readable picture" in refusal(root)
+
+
+def test_hidden_files_and_folders_are_no_part_of_a_dataset(root: Path) -> None:
+    (root / "train/images/.thumbs").mkdir()
+    noise().save(root / "train/images/.thumbs/small.png")
+    (root / "train/images/._train-0000.png").write_bytes(b"resource fork")
+
+    report = read_dataset(root, "detect")
+
+    assert report.dataset.num_images == 8
+    assert report.warnings == ()
+
+
 @pytest.mark.parametrize("content", [b"", b"not a picture", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"])
 def test_a_file_that_is_no_picture_is_refused(content: bytes, root: Path) -> None:
     (root / "train/images/fake.jpg").write_bytes(content)
