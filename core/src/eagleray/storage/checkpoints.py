@@ -123,7 +123,7 @@ class Checkpoints:
         return found
 
     def newest_valid(self, say: Callable[[str], None]) -> Manifest | None:
-        """The newest checkpoint whose every file has its manifest's sha256; `say` gets a sentence on each passed over."""
+        """The newest checkpoint whose every file has its manifest's sha256; `say` is told of each passed over."""
         for attempt, epoch in self._folders():
             where = f"epoch {epoch} (attempt {attempt})"
             try:
@@ -205,13 +205,16 @@ class Checkpoints:
             data = self.store.get_bytes(layout.manifest_key(self.prefix, attempt, epoch))
         except NotFoundError:
             return None
+        except StorageError as error:
+            raise CheckpointError(error.message, error.hint) from error
+        what = f"the manifest of epoch {epoch} (attempt {attempt})"
         try:
             manifest = Manifest.model_validate_json(data)
         except ValidationError as error:
             reason = error.errors(include_url=False)[0]["msg"]
-            raise CheckpointError(f"its manifest cannot be read ({reason}).") from error
+            raise CheckpointError(f"{what} cannot be read ({reason}).") from error
         if (manifest.attempt, manifest.epoch) != (attempt, epoch):
-            raise CheckpointError(f"its manifest is of epoch {manifest.epoch}, attempt {manifest.attempt}.")
+            raise CheckpointError(f"{what} is that of epoch {manifest.epoch} (attempt {manifest.attempt}).")
         return manifest
 
     def _verify(self, manifest: Manifest) -> None:

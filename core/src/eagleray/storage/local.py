@@ -90,7 +90,9 @@ class LocalStore:
         return [name for name in names if any(self._walk(folder / name, f"{base}{name}/"))]
 
     def exists(self, key: str) -> bool:
-        return self._path(key).is_file()
+        path = self._path(key)
+        with disk_errors(f"look for {key}", self.root):
+            return path.is_file()
 
     def delete(self, key: str) -> None:
         path = self._path(key)
@@ -101,16 +103,22 @@ class LocalStore:
                 if error.errno not in _ABSENT:
                     raise
                 return
-            sync_folder(path.parent)
+            # Another process may have removed the folder, empty now.
+            with suppress(FileNotFoundError):
+                sync_folder(path.parent)
         self._remove_empty(path.parent)
 
     def delete_prefix(self, prefix: str) -> None:
         path = self._path(prefix)
-        with disk_errors(f"delete {prefix}", self.root), suppress(FileNotFoundError, NotADirectoryError):
-            if path.is_symlink():
-                raise StorageError(f"'{path}' is a link, not a folder of the store.", "Remove it by hand.")
-            shutil.rmtree(path)
-            sync_folder(path.parent)
+        if path.is_symlink():
+            raise StorageError(f"'{path}' is a link, not a folder of the store.", "Remove it by hand.")
+        with disk_errors(f"delete {prefix}", self.root):
+            while path.is_dir():
+                # Someone else deleting the same folder ends rmtree early.
+                with suppress(FileNotFoundError):
+                    shutil.rmtree(path)
+            with suppress(FileNotFoundError, NotADirectoryError):
+                sync_folder(path.parent)
         self._remove_empty(path.parent)
 
     def local_path(self, key: str) -> Path | None:
