@@ -1,0 +1,256 @@
+"""Writes the pages of docs/ that are read off the code: job-spec.md from `JobSpec`, cli.md from the command line.
+
+.venv/bin/python scripts/generate_docs.py            write them
+.venv/bin/python scripts/generate_docs.py --check    exit 1 where a committed page differs from what would be written
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import typer.main
+
+from eagleray.cli.app import app
+from eagleray.jobs.run_record import CHANGEABLE_ON_RESUME
+from eagleray.jobs.spec import JobSpec, Scaling
+
+DOCS = Path(__file__).parents[1] / "docs"
+NOTE = "<!-- Written by scripts/generate_docs.py; change the code, then run it. -->\n"
+Schema = Mapping[str, Any]
+
+# The flag of `eagleray train` that sets a key; every other key goes by `--set`.
+FLAGS = {
+    "framework": "--framework",
+    "model_name": "--model",
+    "dataset_path": "--data",
+    "task_type": "--task",
+    "dataset_format": "--format",
+    "epochs": "--epochs",
+    "batch_size": "--batch-size",
+    "learning_rate": "--learning-rate",
+    "advanced_config": "--set",
+    "project_id": "--project",
+    "pretrained": "--pretrained, --no-pretrained, --weights",
+    "seed": "--seed",
+    "scaling": "",
+    "checkpoint_every": "--checkpoint-every",
+    "resume": "--resume",
+    "num_workers": "--workers",
+    "gpus_per_worker": "--gpus-per-worker",
+    "cpus_per_worker": "--cpus-per-worker",
+    "accelerator_type": "--accelerator-type",
+}
+
+JOB_SPEC = """# Job spec
+
+{note}
+A job is described by these keys, the same in a YAML file, in a JSON file and on the command line.
+A key that is not in the table is an error that names the nearest one; a wrong value is an error that names the value.
+
+<!-- job spec -->
+```yaml
+framework: ultralytics
+model_name: yolo11n
+dataset_path: data/digits
+epochs: 50
+batch_size: 16
+seed: 1
+scaling:
+  num_workers: 1
+  gpus_per_worker: 1
+advanced_config:
+  imgsz: 320
+  optimizer: AdamW
+```
+
+Run it by `eagleray run job.yaml`; `--set key=value` overrides a key of the file,
+`--set scaling.gpus_per_worker=0` one inside `scaling`.
+Any name that is not a key of the job goes to `advanced_config`: `--set imgsz=320`.
+
+## Keys
+
+`framework`, `model_name` and `dataset_path` must be given. Everything else has a default.
+
+{job}
+## `scaling`
+
+{scaling}
+## What may change when a job is resumed
+
+Only {changeable}. Everything else is the job's identity: the error says so, and a new job is the way.
+
+## `advanced_config`
+
+The framework's own settings, one model for each task, with types, bounds and defaults.
+`eagleray models show MODEL --schema` prints its JSON Schema. Values are checked before anything starts.
+
+## As a JSON Schema
+
+For editors and forms:
+
+```python
+import json
+
+from eagleray.jobs.spec import JobSpec
+
+print(json.dumps(JobSpec.model_json_schema(), indent=1)[:80])
+```
+"""
+
+CLI = """# Command line
+
+{note}
+`eagleray --help` and `eagleray COMMAND --help` say the same. Shell completion: `eagleray --install-completion`.
+
+{commands}
+## Exit codes
+
+| code | what happened |
+|---|---|
+{codes}
+"""
+
+CODES = {
+    0: "done",
+    1: "an error of no kind below",
+    2: "a flag, a job file or a setting is wrong; a name is unknown",
+    3: "the dataset is missing, empty or faulty",
+    4: "a plugin broke the contract or could not be loaded",
+    5: "the plugin's environment could not be built",
+    6: "the store refused, is full or damaged; a checkpoint cannot be read",
+    7: "pretrained weights are wanted and cannot be had",
+    8: "the Ray cluster cannot be reached, or can never hold the job",
+    9: "the training failed",
+    130: "the job was stopped or cancelled (Ctrl-C)",
+}
+
+
+def type_of(schema: Schema) -> str:
+    """A JSON Schema's type in words: `whole number ≥ 1`, `text or nothing`."""
+    if "anyOf" in schema:
+        return " or ".join(dict.fromkeys(type_of(member) for member in schema["anyOf"]))
+    if "$ref" in schema:
+        return "keys below"
+    if "const" in schema or "enum" in schema:
+        return " or ".join(f"`{value}`" for value in schema.get("enum", [schema.get("const")]))
+    names = {"integer": "whole number", "number": "number", "boolean": "true/false", "null": "nothing"}
+    kind = schema.get("type", "")
+    if kind == "array":
+        return "[min, max]"
+    if kind == "object":
+        return "keys of the framework"
+    words = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤"}
+    # A seed's upper bound is what its type can hold, which says nothing to a reader.
+    bounds = [f"{sign} {schema[word]:g}" for word, sign in words.items() if schema.get(word, 10**6) < 10**6]
+    return " ".join([names.get(kind, "text"), ", ".join(bounds)]).strip()
+
+
+def default_of(name: str, schema: Schema, required: set[str]) -> str:
+    if name in required:
+        return "must be given"
+    if "$ref" in schema or schema.get("default") is None or schema.get("default") == {}:
+        return ""
+    return f"`{json.dumps(schema['default'])}`" if "default" in schema else ""
+
+
+def table_of(schema: Schema) -> str:
+    """The Markdown table of a model's keys."""
+    required = set(schema.get("required", ()))
+    lines = ["| key | value | default | flag | what it says |", "|---|---|---|---|---|"]
+    for key, field in schema["properties"].items():
+        flag = FLAGS.get(key, f"--set {key}=…")
+        cells = [
+            f"`{key}`",
+            type_of(field),
+            default_of(key, field, required),
+            ", ".join(f"`{name}`" for name in filter(None, flag.split(", "))),
+            field.get("description", ""),
+        ]
+        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def job_spec_page() -> str:
+    return JOB_SPEC.format(
+        note=NOTE,
+        job=table_of(JobSpec.model_json_schema()),
+        scaling=table_of(Scaling.model_json_schema()),
+        changeable=", ".join(f"`{key}`" for key in CHANGEABLE_ON_RESUME),
+    )
+
+
+def commands_of(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Every command with the words that call it, groups left out."""
+    members = getattr(command, "commands", None)
+    if members is None:
+        yield path, command
+        return
+    for name, member in members.items():
+        yield from commands_of(member, (*path, name))
+
+
+def command_section(path: tuple[str, ...], command: Any) -> str:
+    parameters = [parameter for parameter in command.params if not getattr(parameter, "hidden", False)]
+    arguments = [parameter for parameter in parameters if parameter.param_type_name == "argument"]
+    usage = " ".join(
+        ["eagleray", *path]
+        + [_argument(parameter) for parameter in arguments]
+        + (["[options]"] if len(parameters) > len(arguments) else [])
+    )
+    lines = [f"## `eagleray {' '.join(path)}`", "", (command.help or "").strip(), "", "```text", usage, "```", ""]
+    if parameters:
+        lines += ["| argument or option | what it says |", "|---|---|"]
+        lines += [f"| {_names(parameter)} | {_said(parameter)} |" for parameter in parameters]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _argument(parameter: Any) -> str:
+    name = parameter.name.upper()
+    return name if parameter.required else f"[{name}]"
+
+
+def _names(parameter: Any) -> str:
+    if parameter.param_type_name == "argument":
+        return f"`{parameter.name.upper()}`"
+    return ", ".join(f"`{name}`" for name in [*parameter.opts, *parameter.secondary_opts])
+
+
+def _said(parameter: Any) -> str:
+    text = (getattr(parameter, "help", None) or "").replace("|", "\\|")
+    default = parameter.default
+    plain = isinstance(default, str | int | float) and not isinstance(default, bool)
+    return f"{text} Default: `{default}`." if plain else text
+
+
+def cli_page() -> str:
+    sections = [command_section(path, command) for path, command in commands_of(typer.main.get_command(app))]
+    codes = "\n".join(f"| {code} | {text} |" for code, text in CODES.items())
+    return CLI.format(note=NOTE, commands="\n".join(sections), codes=codes)
+
+
+PAGES = {"job-spec.md": job_spec_page, "cli.md": cli_page}
+
+
+def main(arguments: list[str]) -> int:
+    if arguments not in ([], ["--check"]):
+        print(f"generate_docs: unknown arguments {arguments}; valid: --check", file=sys.stderr)
+        return 2
+    stale = 0
+    for name, page in PAGES.items():
+        path = DOCS / name
+        text = page().rstrip("\n") + "\n"
+        if not arguments:
+            path.write_text(text, encoding="utf-8")
+        elif not path.is_file() or path.read_text(encoding="utf-8") != text:
+            print(f"docs/{name} is stale; run scripts/generate_docs.py", file=sys.stderr)
+            stale = 1
+    return stale
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
