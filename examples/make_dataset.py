@@ -246,9 +246,7 @@ def parse_arguments() -> argparse.Namespace:
 
 def main() -> None:
     arguments = parse_arguments()
-    write_dataset(
-        arguments.out, arguments.task, arguments.images, arguments.size, arguments.classes, arguments.seed
-    )
+    write_dataset(arguments.out, arguments.task, arguments.images, arguments.size, arguments.classes, arguments.seed)
     print(
         f"{arguments.out}: {arguments.images} pictures for {arguments.task}, {arguments.classes} classes. "
         "They are composited: scanned digits pasted on photographs."
