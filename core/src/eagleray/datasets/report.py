@@ -69,7 +69,7 @@ class Findings:
         lines = "".join(f"\n  {fault}" for fault in self._named)
         more = f"\n  … and {self._total - len(self._named)} more" if self._total > len(self._named) else ""
         faults = "1 fault" if self._total == 1 else f"{self._total} faults"
-        raise DatasetError(f"The dataset {shown(self.root)} has {faults}:{lines}{more}\n", " ".join(self._fixes))
+        raise DatasetError(f"The dataset {shown(self.root)} has {faults}:{lines}{more}", " ".join(self._fixes))
 
 
 def relative(path: Path, root: Path) -> Path:
