@@ -28,7 +28,7 @@ FLAGS = {
     "model_name": "--model",
     "dataset_path": "--data",
     "task_type": "--task",
-    "dataset_format": "--format",
+    "dataset_format": "--dataset-format",
     "epochs": "--epochs",
     "batch_size": "--batch-size",
     "learning_rate": "--learning-rate",
