@@ -9,13 +9,16 @@ import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from typer.exceptions import Abort, Exit, TyperException
+import typer
 
 from eagleray.contract.errors import EaglerayError
 from eagleray.settings import load_settings
 
 INTERRUPTED = 130
+# Click's root of usage errors. Newer releases of typer carry their own click, so it has no import path common to all.
+USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[2]
 
 
 def run_command(command: Callable[[], object], *, as_json: bool) -> int:
@@ -28,14 +31,14 @@ def run_command(command: Callable[[], object], *, as_json: bool) -> int:
         result = command()
         # Outside its standalone mode typer returns an Exit's code.
         return result if isinstance(result, int) and not isinstance(result, bool) else 0
-    except Exit as error:
+    except typer.Exit as error:
         return error.exit_code
     except EaglerayError as error:
         _show(error.code, error.message, error.hint, as_json=as_json)
         return error.exit_code
-    except TyperException as error:
+    except USAGE_ERROR as error:
         return _usage(error, as_json=as_json)
-    except (KeyboardInterrupt, Abort):
+    except (KeyboardInterrupt, typer.Abort):
         _show("interrupted", "Interrupted.", "", as_json=as_json)
         return INTERRUPTED
     except BrokenPipeError:
@@ -46,16 +49,15 @@ def run_command(command: Callable[[], object], *, as_json: bool) -> int:
         return _unexpected(error, as_json=as_json)
 
 
-def _usage(error: TyperException, *, as_json: bool) -> int:
+def _usage(error: Any, *, as_json: bool) -> int:
     # Without any arguments typer "fails" with the help text as its message.
-    show_help = getattr(error, "show", None) if type(error).__name__ == "NoArgsIsHelpError" else None
-    if show_help is not None:
-        show_help()
-        return error.exit_code
+    if type(error).__name__ == "NoArgsIsHelpError":
+        error.show()
+        return int(error.exit_code)
     context = getattr(error, "ctx", None)
     hint = f"Try: {context.command_path} --help" if context is not None else ""
     _show("usage", error.format_message(), hint, as_json=as_json)
-    return error.exit_code
+    return int(error.exit_code)
 
 
 def _unexpected(error: Exception, *, as_json: bool) -> int:

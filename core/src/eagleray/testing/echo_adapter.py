@@ -119,7 +119,7 @@ class EchoAdapter(TrainingAdapter):
 
     def _pretrained(self, path: Path) -> Parameters:
         try:
-            with np.load(path, allow_pickle=False) as file:
+            with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
                 parameters = {name: file[name] for name in file.files}
         except (OSError, ValueError, zipfile.BadZipFile) as error:
             raise WeightsError(f"The weights '{path}' cannot be read: {error}.", "Name a model.npz.") from error

@@ -89,7 +89,8 @@ def save_state(state: State, path: Path) -> None:
 
 def load_state(path: Path) -> State:
     """The state that `save_state` wrote. Raises OSError, ValueError or KeyError where the file is not one."""
-    with np.load(path, allow_pickle=False) as file:
+    # Opened here, since numpy leaves a file open that it cannot read.
+    with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
         groups: dict[str, Parameters] = {"parameters": {}, "velocity": {}, "best": {}}
         for key in file.files:
             group, slash, name = key.partition("/")

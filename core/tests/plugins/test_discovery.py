@@ -1,0 +1,181 @@
+"""Discovery: what a broken plugin costs, and whom."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from eagleray.contract import PluginError, UnknownNameError
+from eagleray.plugins.host import Quarantine, discover
+from eagleray.settings import Settings
+from eagleray.testing.echo import FRAMEWORK
+
+GOOD = """
+import dataclasses
+from eagleray.contract import hookimpl
+from eagleray.testing.echo import FRAMEWORK
+
+@hookimpl
+def register_frameworks(register):
+    register(dataclasses.replace(FRAMEWORK, {changes}))
+"""
+Install = Callable[..., None]
+
+
+@pytest.fixture
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install]:
+    """Installs a plugin: a module and the metadata of its distribution `eagleray-<name>` 1.2."""
+    monkeypatch.syspath_prepend(tmp_path)
+    modules: list[str] = []
+
+    def make(name: str, source: str, entry: str = "") -> None:
+        module = f"plugin_under_test_{name}"
+        modules.append(module)
+        (tmp_path / f"{module}.py").write_text(source)
+        info = tmp_path / f"eagleray_{name}-1.2.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: eagleray-{name}\nVersion: 1.2\n")
+        (info / "entry_points.txt").write_text(f"[eagleray]\n{entry or name} = {module}\n")
+
+    yield make
+    for module in modules:
+        sys.modules.pop(module, None)
+
+
+def settings(*blocked: str) -> Settings:
+    return Settings(home=Path("unused"), storage="unused", blocked_plugins=frozenset(blocked))
+
+
+def only_quarantine() -> Quarantine:
+    """The one plugin that is quarantined, after checking that the others go on."""
+    catalogue = discover(settings())
+    assert "echo" in catalogue.frameworks
+    (found,) = catalogue.quarantined
+    return found
+
+
+def test_an_installed_plugin_is_offered_with_its_origin(install: Install) -> None:
+    install("good", GOOD.format(changes="name='good'"))
+    found = discover(settings()).framework("good")
+    assert (found.distribution, found.version) == ("eagleray-good", "1.2")
+    assert found.package_root == "plugin_under_test_good"
+
+
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        ("import a_module_that_is_not_there", "ModuleNotFoundError: No module named 'a_module_that_is_not_there'"),
+        ("raise SystemExit(3)", "SystemExit: 3"),
+        ("1 / 0", "ZeroDivisionError"),
+        ("def broken(:", "SyntaxError"),
+    ],
+)
+def test_a_plugin_that_fails_at_import_is_quarantined_alone(install: Install, source: str, reason: str) -> None:
+    install("bad", source)
+    found = only_quarantine()
+    assert (found.name, found.distribution, found.version) == ("bad", "eagleray-bad", "1.2")
+    assert reason in found.reason
+
+
+def test_a_keyboard_interrupt_at_import_is_the_users(install: Install) -> None:
+    install("bad", "raise KeyboardInterrupt")
+    with pytest.raises(KeyboardInterrupt):
+        discover(settings())
+
+
+def test_a_misspelt_hook_names_the_nearest_and_spares_the_others(install: Install) -> None:
+    misspelt = "from eagleray.contract import hookimpl\n@hookimpl\ndef register_framework(register): pass\n"
+    install("bad", misspelt)
+    install("good", GOOD.format(changes="name='good'"))
+    found = only_quarantine()
+    assert "'register_framework'" in found.reason
+    assert "'register_frameworks'" in found.hint
+    assert "good" in discover(settings()).frameworks
+
+
+def test_a_plugin_without_any_hook_is_quarantined(install: Install) -> None:
+    install("bad", "def register_frameworks(register): pass")
+    assert "no hook" in only_quarantine().reason
+
+
+def test_a_hook_that_raises_offers_nothing_of_what_it_registered_before(install: Install) -> None:
+    install("bad", GOOD.format(changes="name='half'") + "    raise RuntimeError('broken')\n")
+    assert "RuntimeError: broken" in only_quarantine().reason
+    assert "half" not in discover(settings()).frameworks
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ("contract_version=2", "contract version 2, this core has 1"),
+        ("name='No Name'", "'No Name'"),
+        ("tasks=('object-detektion',)", "did you mean 'object-detection'"),
+        ("tasks=('object-detection',)", "'echo-linear' is for 'image-classification'"),
+        ("configs={}", "'image-classification' has no config"),
+        ("adapter='module.Class'", "the adapter 'module.Class' is not of the form"),
+        ("predictor='module'", "the predictor 'module' is not of the form"),
+        ("environment=dataclasses.replace(FRAMEWORK.environment, lock='x')", "lock 'x' is not of the form"),
+        ("best_metrics={}", "'image-classification' has no best metric"),
+        ("models=FRAMEWORK.models[:1] * 2", "stands twice"),
+        ("tasks=None", "malformed"),
+    ],
+)
+def test_an_invalid_framework_is_quarantined_with_the_field_that_is_wrong(
+    install: Install, changes: str, reason: str
+) -> None:
+    name = "" if changes.startswith("name") else "name='bad', "
+    install("bad", GOOD.format(changes=name + changes))
+    assert reason in only_quarantine().reason
+
+
+def test_of_two_frameworks_with_one_name_the_stranger_is_quarantined(install: Install) -> None:
+    install("aaa", GOOD.format(changes="name='echo'"))
+    found = only_quarantine()
+    assert (found.distribution, found.name) == ("eagleray-aaa", "echo")
+    assert discover(settings()).framework("echo").distribution == "eagleray"
+
+
+def test_a_blocked_plugin_is_not_even_imported(install: Install) -> None:
+    install("bad", "raise RuntimeError")
+    catalogue = discover(settings("bad"))
+    assert not catalogue.quarantined
+    with pytest.raises(PluginError, match="EAGLERAY_BLOCKED_PLUGINS"):
+        catalogue.framework("bad")
+
+
+def test_asking_for_a_quarantined_framework_says_why(install: Install) -> None:
+    install("bad", "1 / 0")
+    with pytest.raises(PluginError, match="ZeroDivisionError"):
+        discover(settings()).framework("bad")
+
+
+def test_an_unknown_framework_names_the_nearest() -> None:
+    with pytest.raises(UnknownNameError, match="Did you mean 'echo'") as caught:
+        discover(settings()).framework("ecko")
+    assert "eagleray plugins list" in caught.value.hint
+
+
+def test_what_a_plugin_prints_at_import_stays_off_standard_output(
+    install: Install, capsys: pytest.CaptureFixture[str]
+) -> None:
+    install("loud", "print('hello')\n" + GOOD.format(changes="name='loud'"))
+    discover(settings())
+    captured = capsys.readouterr()
+    assert (captured.out, captured.err) == ("", "hello\n")
+
+
+def test_callbacks_are_made_when_asked_for_and_one_that_raises_costs_the_others_nothing(install: Install) -> None:
+    hook = "from eagleray.contract import TrainingCallbacks, hookimpl\n@hookimpl\ndef register_callbacks(register):\n"
+    install("bad", hook + "    raise SystemExit\n")
+    install("good", hook + "    register(TrainingCallbacks())\n    register('none')\n")
+    catalogue = discover(settings())
+    assert not catalogue.quarantined
+    assert len(catalogue.callbacks()) == 1
+
+
+def test_the_reference_framework_is_valid() -> None:
+    assert dataclasses.asdict(FRAMEWORK)["name"] in discover(settings()).frameworks
