@@ -26,7 +26,7 @@ def train(
     task: Annotated[str | None, typer.Option(help="For example object-detection; default: the model's first.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Default: the framework's own.")] = None,
     project: Annotated[str | None, typer.Option(help="Keep the job under this project.")] = None,
-    dataset_format: Annotated[str | None, typer.Option("--format", help="Format of the dataset.")] = None,
+    dataset_format: Annotated[str | None, typer.Option(help="dice or imagefolder; default: detected.")] = None,
     pretrained: Annotated[
         bool | None,
         typer.Option("--pretrained/--no-pretrained", help="Start from pretrained weights, or from scratch."),

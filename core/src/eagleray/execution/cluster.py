@@ -66,7 +66,7 @@ class Cluster:
         Raises:
             ClusterError: says how many workers would fit.
         """
-        if _autoscaling_maximum():
+        if autoscaling_maximum():
             return  # Ray Train itself compares with the node types' maximum
         room = sum(_workers_that_fit(node.resources, resources_per_worker) for node in self.nodes())
         if room < num_workers:
@@ -82,12 +82,6 @@ class Cluster:
 
 def _workers_that_fit(available: dict[str, float], wanted: dict[str, float]) -> int:
     return min(math.floor(available.get(name, 0.0) / amount) for name, amount in wanted.items() if amount)
-
-
-def _autoscaling_maximum() -> Any:
-    from ray._private.state import state  # noqa: PLC0415 - private to Ray, and only for this one look
-
-    return state.get_max_resources_from_cluster_config()
 
 
 def package_folder(package: str) -> Path:

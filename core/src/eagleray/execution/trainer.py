@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import ray
+from ray._private.state import state as ray_state
 from ray.train import FailureConfig, Result, RunConfig, ScalingConfig
 from ray.train.backend import BackendConfig
 from ray.train.v2._internal.callbacks.datasets import DatasetsCallback
@@ -90,6 +91,11 @@ class _Reports(UserCallback):
 
     def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any) -> None:
         self._on_report(metrics[0])
+
+
+def autoscaling_maximum() -> dict[str, float]:
+    """What an autoscaling cluster can grow to, by resource; empty where the cluster does not grow."""
+    return ray_state.get_max_resources_from_cluster_config() or {}
 
 
 @dataclass(frozen=True)

@@ -85,7 +85,7 @@ def plan_job(spec: JobSpec, catalogue: Catalogue, store: Store) -> JobPlan:
         weights_key=find_weights(store, framework.name, weights_name),
         weights_location=weights_location(store, framework.name, weights_name),
         weights_file=weights_file,
-        warnings=(*dataset.warnings, *_ignored_wishes(spec)),
+        warnings=tuple(dataset.warnings),
     )
 
 
@@ -96,6 +96,9 @@ def _check_capabilities(spec: JobSpec, framework: Framework) -> None:
             f"{framework.name} cannot train with {spec.scaling.min_workers} workers: {absent.reason}",
             "Use --workers 1.",
         )
+    absent = framework.capabilities.resume
+    if spec.resume and absent:
+        raise ConfigError(f"{framework.name} cannot resume job {spec.resume}: {absent.reason}", "Start a new job.")
     absent = framework.capabilities.auto_batch_size
     if spec.batch_size == "auto" and absent:
         raise ConfigError(
@@ -113,12 +116,6 @@ def _weights_file(spec: JobSpec) -> str | None:
             "Give an existing file, or --pretrained (the model's own weights), or --no-pretrained.",
         )
     return str(path.resolve())
-
-
-def _ignored_wishes(spec: JobSpec) -> list[str]:
-    if spec.resume and spec.pretrained is not True:
-        return ["'pretrained' has no effect on a resumed job: its checkpoint is what training starts from."]
-    return []
 
 
 def describe(plan: JobPlan, settings: Settings) -> dict[str, Any]:
