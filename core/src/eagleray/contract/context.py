@@ -126,9 +126,7 @@ class TrainingContext:
     device: str = "cpu"
     extras: dict[str, Any] = field(default_factory=dict)
 
-    def report(
-        self, epoch: int, metrics: Mapping[str, float], save: Callable[[Path], None] | None = None
-    ) -> None:
+    def report(self, epoch: int, metrics: Mapping[str, float], save: Callable[[Path], None] | None = None) -> None:
         """Say that `epoch` (1-based) is finished. Every worker calls it once an epoch.
 
         The host decides whether a checkpoint is due; if so it calls `save(folder)` on rank 0 before it returns.
