@@ -97,11 +97,13 @@ def test_a_stop_discards_the_epoch_it_cuts_short(tmp_path: Path) -> None:
     adapter = EchoAdapter(context)
     adapter.load_data()
     adapter.load_model()
-    before = adapter.state.parameters["weight"].copy()
+    before = adapter.state.copy()
     recorded(context).stop_after_steps = 2
     adapter.train()
     assert recorded(context).reports == []
-    assert np.array_equal(adapter.state.parameters["weight"], before)
+    assert np.array_equal(adapter.state.parameters["weight"], before.parameters["weight"])
+    assert not adapter.state.velocity["weight"].any()
+    assert adapter.state.rng.bit_generator.state == before.rng.bit_generator.state
 
 
 def test_resuming_an_unreadable_checkpoint_is_refused(tmp_path: Path) -> None:
