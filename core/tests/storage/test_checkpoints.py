@@ -125,10 +125,10 @@ def test_a_checkpoint_that_is_half_pruned_is_none(checkpoints: Checkpoints, monk
 def test_newest_is_by_epoch_then_by_attempt(checkpoints: Checkpoints) -> None:
     commit(checkpoints, 10)
     commit(checkpoints, 9, attempt=2)
+    assert kept(checkpoints) == [(10, 1), (9, 2)]
+    assert newest(checkpoints) == (10, [])
     commit(checkpoints, 10, attempt=2)
-    manifest = checkpoints.newest_valid(pytest.fail)
-    assert manifest is not None
-    assert (manifest.epoch, manifest.attempt) == (10, 2)
+    assert kept(checkpoints)[0] == (10, 2)
 
 
 def test_the_same_commit_again_is_success(checkpoints: Checkpoints) -> None:

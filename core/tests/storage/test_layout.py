@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from eagleray.storage import layout
@@ -27,6 +27,10 @@ NAMES = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=2
 
 
 @given(NAMES)
+@example("..")
+@example(".")
+@example(".eagleray-tmp-1")
+@example("../../etc")
 def test_any_name_is_one_safe_part_of_a_key(name: str) -> None:
     assert check_key(layout.job_prefix(1, name)).count("/") == 4
     assert check_key(layout.weights_key("timm", name)).count("/") == 2

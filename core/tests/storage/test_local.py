@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -113,6 +114,27 @@ def test_a_failed_write_leaves_the_old_bytes_and_no_leftover(
         store.put_bytes("a", b"new")
     assert store.get_bytes("a") == b"old"
     assert [path.name for path in store.root.iterdir()] == ["a"]
+
+
+def test_a_write_is_synced_before_it_gets_its_name_and_its_folder_after(
+    store: LocalStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.put_bytes("a/x", b"")
+    steps: list[str] = []
+    real_fsync, real_replace = os.fsync, Path.replace
+
+    def fsync(descriptor: int) -> None:
+        steps.append("folder" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "file")
+        real_fsync(descriptor)
+
+    def replace(self: Path, target: Path) -> Path:
+        steps.append("name")
+        return real_replace(self, target)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(Path, "replace", replace)
+    store.put_bytes("a/x", b"new")
+    assert steps == ["file", "name", "folder"]
 
 
 def test_a_lost_answer_to_its_own_link_is_no_refusal(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -74,6 +74,20 @@ def test_a_keep_that_died_between_the_two_files_is_whole(store: LocalStore, weig
     assert find_weights(store, "ultralytics", "yolo11n") == KEY
 
 
+def test_a_keep_that_dies_over_an_old_sha256_is_whole(
+    store: LocalStore, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.put_bytes(f"{KEY}.sha256", b"0" * 64)
+
+    def killed(key: str, data: bytes, *, if_absent: bool = False) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(store, "put_bytes", killed)
+    with pytest.raises(KeyboardInterrupt):
+        keep_weights(store, "ultralytics", "yolo11n", weights)
+    assert find_weights(store, "ultralytics", "yolo11n") == KEY
+
+
 def test_a_sha256_without_its_file_serves_nothing_and_condemns_nothing(store: LocalStore, weights: Path) -> None:
     store.put_bytes(f"{KEY}.sha256", b"0" * 64)
     assert find_weights(store, "ultralytics", "yolo11n") is None

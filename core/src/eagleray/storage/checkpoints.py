@@ -28,6 +28,7 @@ class Manifest(BaseModel):
         portable_file: the one of them that becomes `last.pt` and `best.pt`.
         best: whether it was the best so far when it was written.
         best_value: the task's metric at `best_epoch`; None before there is one.
+        recent: metrics of the last epochs, by epoch: a driver that dies may not have recorded them all.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="strings")
@@ -41,6 +42,7 @@ class Manifest(BaseModel):
     best: bool
     best_value: float | None = None
     best_epoch: int | None = None
+    recent: dict[int, dict[str, float]] = Field(default_factory=dict)
     created_at: datetime
 
     @model_validator(mode="after")
@@ -78,6 +80,7 @@ class Checkpoints:
         is_best: bool,
         best_value: float | None,
         best_epoch: int | None,
+        recent: Mapping[int, Mapping[str, float]] | None = None,
     ) -> Manifest:
         """Store all files of `folder`, then the manifest; then publish and prune. The same commit again is fine.
 
@@ -103,6 +106,7 @@ class Checkpoints:
                 best=is_best,
                 best_value=best_value,
                 best_epoch=best_epoch,
+                recent={number: dict(row) for number, row in (recent or {}).items()},
                 created_at=datetime.now(UTC),
             )
             failpoint("ckpt.before_manifest")

@@ -6,7 +6,7 @@ import errno
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from eagleray.contract.errors import StorageError
@@ -56,5 +56,7 @@ def make_folders(folder: Path) -> None:
         missing.append(folder)
         folder = folder.parent
     for new in reversed(missing):
-        new.mkdir(exist_ok=True)
+        # Not `exist_ok`: that fails where another process makes the folder and removes it again meanwhile.
+        with suppress(FileExistsError):
+            new.mkdir()
         sync_folder(new.parent)

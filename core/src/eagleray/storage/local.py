@@ -6,11 +6,12 @@ import errno
 import hashlib
 import io
 import os
+import random
 import secrets
 import shutil
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -28,6 +29,7 @@ from eagleray.storage.store import (
 )
 
 TEMPORARY_TTL_S = 24 * 3600.0
+_TRIES = 50
 _ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR)
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
 
@@ -204,20 +206,18 @@ def _temporary(folder: Path) -> Iterator[Path]:
 
 @contextmanager
 def _temporary_in_new(folder: Path) -> Iterator[Path]:
-    # Another process may remove the folder, still empty, between its making and the first file in it.
-    for attempt in range(20):
-        try:
-            make_folders(folder)
-            temporary = _temporary(folder)
-            path = temporary.__enter__()
-            break
-        except FileNotFoundError:
-            if attempt == 19:
-                raise
-    try:
-        yield path
-    finally:
-        temporary.__exit__(None, None, None)
+    with ExitStack() as stack:
+        for attempt in range(_TRIES):
+            try:
+                make_folders(folder)
+                temporary = stack.enter_context(_temporary(folder))
+                break
+            except FileNotFoundError:
+                # Another process removed the folder, still empty, before the first file was in it.
+                if attempt == _TRIES - 1:
+                    raise
+                time.sleep(random.uniform(0, 0.001 * attempt))
+        yield temporary
 
 
 def _write(path: Path, source: BinaryIO) -> FileEntry:
