@@ -53,12 +53,15 @@ def test_a_name_means_the_first_task_and_a_weights_name_its_own(name: str, task:
         ("yolo11n-seg", "detect", ConfigError, "It is for: image-segmentation"),
         ("yolo11n", "segmentatoin", UnknownNameError, "Did you mean 'segmentation'"),
         ("sam2_t", None, ConfigError, "it has no trainer"),
-        ("world", None, PluginError, "it needs the package clip"),
     ],
 )
 def test_what_cannot_be_trained_says_why(name: str, task: str | None, error: type[Exception], words: str) -> None:
     with pytest.raises(error, match=words):
         resolve_model(YOLO, name, task)
+
+
+def test_a_model_that_needs_something_may_be_tried() -> None:
+    assert resolve_model(YOLO, "world", None).status is ModelStatus.NEEDS
 
 
 def test_filters_combine() -> None:

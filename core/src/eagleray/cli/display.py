@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections import deque
@@ -26,14 +27,21 @@ class Display(Protocol):
 
 
 class JsonDisplay:
-    """One JSON object a line on stdout."""
+    """One JSON object a line on stdout, and nothing else: what Ray prints by itself goes to stderr meanwhile."""
+
+    def __init__(self) -> None:
+        sys.stdout.flush()
+        self._own = os.fdopen(os.dup(1), "w", encoding="utf-8")
+        os.dup2(2, 1)
 
     def __call__(self, event: Event) -> None:
-        sys.stdout.write(json.dumps(event, separators=(",", ":")) + "\n")
-        sys.stdout.flush()
+        self._own.write(json.dumps(event, separators=(",", ":")) + "\n")
+        self._own.flush()
 
     def close(self) -> None:
-        return None
+        sys.stdout.flush()
+        os.dup2(self._own.fileno(), 1)
+        self._own.close()
 
 
 def chosen_metrics(metrics: dict[str, float], best_metric: str) -> list[str]:

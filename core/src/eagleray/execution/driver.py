@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import shutil
 import tempfile
 import threading
 import time
@@ -80,6 +81,8 @@ class JobDriver:
             self._run = run = RunRecord.start(self._store, self._plan, self._resumed, self._emit)
             if self._resumed is None:
                 held.enter_context(self._sole_driver(run.record.id))
+            # Last of all, once Ray has ended the workers: one that was killed leaves its work folder.
+            held.callback(self._remove_work_folders, run.record.id)
             try:
                 return self._run_recorded(run, cluster)
             except KeyboardInterrupt:
@@ -90,6 +93,10 @@ class JobDriver:
             except Exception as error:
                 self._end(run, Phase.FAILED, f"{type(error).__name__}: {error}")
                 raise
+
+    def _remove_work_folders(self, job_id: int) -> None:
+        for folder in self._settings.work.glob(f"job-{job_id}-*"):
+            shutil.rmtree(folder, ignore_errors=True)
 
     def _sole_driver(self, job_id: int) -> FileLock:
         """Refuse a job that another process of this machine is training; the lock dies with its holder."""

@@ -20,13 +20,16 @@ MAX_PENDING = 2
 
 
 @dataclass(frozen=True)
-class _Checkpoint:
+class PendingCheckpoint:
+    """A checkpoint in a folder of the worker's own; `recent` holds the metrics of the last epochs, by epoch."""
+
     folder: Path
     epoch: int
     metrics: dict[str, float]
     is_best: bool
     best_value: float | None
     best_epoch: int
+    recent: dict[int, dict[str, float]]
 
 
 class CheckpointWriter:
@@ -38,21 +41,13 @@ class CheckpointWriter:
         self._checkpoints = checkpoints
         self._payload = payload
         self._send = send
-        self._queue: queue.Queue[_Checkpoint | None] = queue.Queue(MAX_PENDING)
+        self._queue: queue.Queue[PendingCheckpoint | None] = queue.Queue(MAX_PENDING)
         self._thread = threading.Thread(target=self._run, name="eagleray-checkpoints", daemon=True)
         self._thread.start()
         self.warnings: list[str] = []
 
-    def put(
-        self,
-        folder: Path,
-        epoch: int,
-        metrics: dict[str, float],
-        is_best: bool,
-        best_value: float | None,
-        best_epoch: int,
-    ) -> None:
-        self._queue.put(_Checkpoint(folder, epoch, metrics, is_best, best_value, best_epoch))
+    def put(self, checkpoint: PendingCheckpoint) -> None:
+        self._queue.put(checkpoint)
 
     def drain(self) -> None:
         self._queue.join()
@@ -82,7 +77,7 @@ class CheckpointWriter:
                 self._queue.task_done()
         self._queue.task_done()
 
-    def _commit(self, item: _Checkpoint) -> None:
+    def _commit(self, item: PendingCheckpoint) -> None:
         stored = self.guard(
             f"The checkpoint of epoch {item.epoch}",
             lambda: self._checkpoints.commit(
@@ -95,6 +90,7 @@ class CheckpointWriter:
                 is_best=item.is_best,
                 best_value=item.best_value,
                 best_epoch=item.best_epoch,
+                recent=item.recent,
             ),
         )
         if stored:
@@ -103,7 +99,7 @@ class CheckpointWriter:
         else:
             self._keep_aside(item)
 
-    def _keep_aside(self, item: _Checkpoint) -> None:
+    def _keep_aside(self, item: PendingCheckpoint) -> None:
         """Only the newest is kept, so an outage costs a bounded amount of disk."""
         pending = load_settings().home / "pending" / f"job-{self._payload['job_id']}"
         shutil.rmtree(pending, ignore_errors=True)

@@ -22,7 +22,7 @@ from eagleray.contract.errors import ClusterError, EaglerayError, PluginError
 from eagleray.contract.framework import Metric, ModelCard, ModelStatus
 from eagleray.execution.channel import WorkerChannel
 from eagleray.execution.failures import WorkerRaised
-from eagleray.execution.uploads import CheckpointWriter
+from eagleray.execution.uploads import CheckpointWriter, PendingCheckpoint
 from eagleray.execution.worker_log import capture_output
 from eagleray.settings import load_settings
 from eagleray.storage import weights as weights_store
@@ -31,6 +31,8 @@ from eagleray.storage.opening import open_store
 from eagleray.storage.store import Store
 
 Payload = dict[str, Any]
+# Their metrics travel in every manifest; bounded, so that a manifest stays small.
+RECENT_EPOCHS = 32
 
 
 def training_loop(payload: Payload) -> dict[str, Any]:
@@ -48,7 +50,9 @@ def training_loop(payload: Payload) -> dict[str, Any]:
     channel = WorkerChannel(payload["channel"])
     log = capture_output(settings, payload["job_id"], payload["attempt"], rank, channel)
     try:
-        shutil.rmtree(work_dir, ignore_errors=True)
+        # An earlier attempt that was killed could not clean up after itself.
+        for old in settings.work.glob(f"job-{payload['job_id']}-*-{rank}"):
+            shutil.rmtree(old, ignore_errors=True)
         work_dir.mkdir(parents=True)
         os.chdir(work_dir)
         return _attempt(payload, work_dir, channel)
@@ -106,6 +110,7 @@ class WorkerHost:
         self._best_epoch: int = payload["best"]["epoch"]
         self._started = time.monotonic()
         self._last_progress = 0.0
+        self._recent: dict[int, dict[str, float]] = {}
         self.epoch: int = payload["resume"]["epoch"] if payload["resume"] else 0
         self._writer = CheckpointWriter(checkpoints, payload, channel.send)
 
@@ -119,12 +124,18 @@ class WorkerHost:
         if improved:
             self._best, self._best_epoch = value, epoch
         self.epoch = epoch
+        self._recent[epoch] = dict(metrics)
+        self._recent.pop(epoch - RECENT_EPOCHS, None)
         due = improved or epoch % self._payload["checkpoint_every"] == 0 or epoch >= self._payload["epochs"]
         if self._rank == 0 and save is not None and due:
             folder = self._work_dir / ".checkpoints" / f"epoch-{epoch}"
             folder.mkdir(parents=True)
             save(folder)
-            self._writer.put(folder, epoch, dict(metrics), improved, self._best, self._best_epoch)
+            self._writer.put(
+                PendingCheckpoint(
+                    folder, epoch, dict(metrics), improved, self._best, self._best_epoch, dict(self._recent)
+                )
+            )
         seconds = time.monotonic() - self._started
         self._started = time.monotonic()
         ray.train.report(

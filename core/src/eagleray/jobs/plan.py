@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from eagleray.contract.errors import ConfigError, WeightsError
-from eagleray.contract.framework import Framework, Metric, ModelCard
+from eagleray.contract.framework import Framework, Metric, ModelCard, ModelStatus
 from eagleray.datasets import DatasetReport, read_dataset
 from eagleray.environments.lock import read_lock
 from eagleray.environments.ready import is_ready
@@ -85,7 +85,7 @@ def plan_job(spec: JobSpec, catalogue: Catalogue, store: Store) -> JobPlan:
         weights_key=find_weights(store, framework.name, weights_name),
         weights_location=weights_location(store, framework.name, weights_name),
         weights_file=weights_file,
-        warnings=tuple(dataset.warnings),
+        warnings=(*dataset.warnings, *_needs(model)),
     )
 
 
@@ -116,6 +116,10 @@ def _weights_file(spec: JobSpec) -> str | None:
             "Give an existing file, or --pretrained (the model's own weights), or --no-pretrained.",
         )
     return str(path.resolve())
+
+
+def _needs(model: ModelCard) -> list[str]:
+    return [f"{model.name} needs: {model.reason}"] if model.status is ModelStatus.NEEDS else []
 
 
 def describe(plan: JobPlan, settings: Settings) -> dict[str, Any]:

@@ -126,10 +126,10 @@ class RunRecord:
         """Epochs that will be trained again go; one that was committed but never reported is made up for."""
         last = manifest.epoch if manifest else 0
         self._rows = {epoch: row for epoch, row in self._rows.items() if epoch <= last}
-        if manifest and manifest.epoch not in self._rows:
-            self._rows[manifest.epoch] = EpochMetrics(
-                epoch=manifest.epoch, attempt=manifest.attempt, metrics=dict(manifest.metrics)
-            )
+        if manifest:
+            for epoch, metrics in {**manifest.recent, manifest.epoch: manifest.metrics}.items():
+                row = EpochMetrics(epoch=epoch, attempt=manifest.attempt, metrics=dict(metrics))
+                self._rows.setdefault(epoch, row)
         self.record.epochs_done = last
 
     def end_attempt(self, outcome: str, message: str) -> None:

@@ -70,16 +70,15 @@ def find_card(framework: Framework, model_name: str, task: str | None = None) ->
 def resolve_model(framework: Framework, model_name: str, task: str | None) -> ModelCard:
     """The card of a model that can be trained; `find_card` says which one is meant.
 
+    One that `needs` something passes: whether it is there shows on the worker only, and its adapter says so.
+
     Raises:
         ConfigError: unknown, not offered for the task, or for prediction only.
-        PluginError: it could be trained if what the card's `reason` names were there.
     """
     card = find_card(framework, model_name, task)
     other = f"Try: eagleray models list --framework {framework.name} --task {card.task}"
     if card.status is ModelStatus.PREDICT_ONLY:
         raise ConfigError(f"The model '{card.name}' of {framework.name} is for prediction only: {card.reason}", other)
-    if card.status is ModelStatus.NEEDS:
-        raise PluginError(f"The model '{card.name}' of {framework.name} cannot be trained yet: {card.reason}", other)
     return card
 
 
