@@ -57,6 +57,8 @@ class Home:
 @contextmanager
 def temporary_home(environments: str | None) -> Iterator[Home]:
     """A home in a short temporary folder, with `environments` as its built ones; its processes end with it."""
+    # So that a benchmark that is ended early ends its Ray, too.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     # Ray's socket paths end at 107 characters, so the folder stays short.
     folder = Path(tempfile.mkdtemp(prefix="er-bench-"))
     environ = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "EAGLERAY_"))}

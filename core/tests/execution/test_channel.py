@@ -1,26 +1,30 @@
 """The line between driver and workers."""
 
 import queue
+from collections.abc import Iterator
 from multiprocessing import AuthenticationError
+from typing import Any
 
 import pytest
 
 from eagleray.execution.channel import DriverChannel, WorkerChannel
 
+Received = queue.Queue[dict[str, Any]]
+
 
 @pytest.fixture
-def received():
+def received() -> Received:
     return queue.Queue()
 
 
 @pytest.fixture
-def driver(received):
+def driver(received: Received) -> Iterator[DriverChannel]:
     channel = DriverChannel("127.0.0.1", received.put)
     yield channel
     channel.close()
 
 
-def test_messages_arrive_in_order(driver, received):
+def test_messages_arrive_in_order(driver: DriverChannel, received: Received) -> None:
     worker = WorkerChannel(driver.address)
     for number in range(100):
         worker.send({"type": "log", "n": number})
@@ -28,7 +32,7 @@ def test_messages_arrive_in_order(driver, received):
     worker.close()
 
 
-def test_stop_reaches_workers_that_are_there_and_those_that_come_later(driver):
+def test_stop_reaches_workers_that_are_there_and_those_that_come_later(driver: DriverChannel) -> None:
     early = WorkerChannel(driver.address)
     early.send({"type": "hello"})
     driver.stop()
@@ -39,7 +43,7 @@ def test_stop_reaches_workers_that_are_there_and_those_that_come_later(driver):
     late.close()
 
 
-def test_a_stranger_without_the_secret_is_refused_and_the_line_goes_on(driver, received):
+def test_a_stranger_is_refused_and_the_line_goes_on(driver: DriverChannel, received: Received) -> None:
     with pytest.raises((AuthenticationError, EOFError, ConnectionResetError)):
         WorkerChannel({**driver.address, "secret": "00" * 32})
     worker = WorkerChannel(driver.address)
@@ -48,7 +52,7 @@ def test_a_stranger_without_the_secret_is_refused_and_the_line_goes_on(driver, r
     worker.close()
 
 
-def test_sending_to_a_driver_that_is_gone_never_raises(received):
+def test_sending_to_a_driver_that_is_gone_never_raises(received: Received) -> None:
     driver = DriverChannel("127.0.0.1", received.put)
     worker = WorkerChannel(driver.address)
     driver.close()

@@ -1,6 +1,8 @@
 """One description of a job, whatever it was written in."""
 
 import json
+from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -13,7 +15,7 @@ from eagleray.jobs.spec import JobSpec, make_spec, parse_setting, read_spec
 MINIMAL = {"framework": "echo", "model_name": "linear", "dataset_path": "/data"}
 
 
-def test_yaml_and_json_give_the_same_spec(tmp_path):
+def test_yaml_and_json_give_the_same_spec(tmp_path: Path) -> None:
     values = {**MINIMAL, "epochs": 3, "batch_size": "auto", "scaling": {"num_workers": [1, 4]}}
     (tmp_path / "job.yaml").write_text(yaml.safe_dump(values))
     (tmp_path / "job.json").write_text(json.dumps(values))
@@ -34,35 +36,35 @@ def test_yaml_and_json_give_the_same_spec(tmp_path):
         ({"learning_rate": 0}, "greater than 0"),
     ],
 )
-def test_a_wrong_key_is_named_with_what_would_be_valid(values, sentence):
+def test_a_wrong_key_is_named_with_what_would_be_valid(values: dict[str, Any], sentence: str) -> None:
     with pytest.raises(ConfigError) as caught:
         make_spec({**MINIMAL, **values})
     assert sentence in str(caught.value)
 
 
-def test_a_missing_key_is_named():
+def test_a_missing_key_is_named() -> None:
     with pytest.raises(ConfigError, match="'model_name' is missing"):
         make_spec({"framework": "echo", "dataset_path": "/data"})
 
 
-def test_short_task_names_are_aliases():
+def test_short_task_names_are_aliases() -> None:
     assert make_spec({**MINIMAL, "task_type": "detect"}).task_type == "object-detection"
 
 
-def test_a_spec_survives_its_plain_form():
+def test_a_spec_survives_its_plain_form() -> None:
     spec = make_spec({**MINIMAL, "scaling": {"num_workers": [1, 2], "gpus_per_worker": 1}, "pretrained": False})
     assert make_spec(json.loads(json.dumps(spec.plain()))) == spec
 
 
 @pytest.mark.parametrize("text", ["[1, 2]", "a: [", "just text", "\t"])
-def test_a_file_that_is_no_mapping_is_refused(tmp_path, text):
+def test_a_file_that_is_no_mapping_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "job.yaml").write_text(text)
     with pytest.raises(ConfigError, match=r"job\.yaml"):
         read_spec(tmp_path / "job.yaml")
 
 
 @given(st.dictionaries(st.text(max_size=20), st.one_of(st.none(), st.integers(), st.text(max_size=20)), max_size=5))
-def test_any_mapping_is_a_spec_or_our_own_error(values):
+def test_any_mapping_is_a_spec_or_our_own_error(values: dict[str, Any]) -> None:
     try:
         assert isinstance(make_spec({**MINIMAL, **values}), JobSpec)
     except ConfigError as error:
@@ -79,10 +81,10 @@ def test_any_mapping_is_a_spec_or_our_own_error(values):
         ("name=a=b", ("name", "a=b")),
     ],
 )
-def test_a_setting_is_read_as_json_where_it_is_json(text, setting):
+def test_a_setting_is_read_as_json_where_it_is_json(text: str, setting: tuple[str, Any]) -> None:
     assert parse_setting(text) == setting
 
 
-def test_a_setting_without_equals_is_refused():
+def test_a_setting_without_equals_is_refused() -> None:
     with pytest.raises(ConfigError, match="key=value"):
         parse_setting("imgsz")

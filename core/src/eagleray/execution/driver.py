@@ -16,7 +16,14 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from eagleray.contract.callbacks import RunInfo, TrainingCallbacks
-from eagleray.contract.errors import ClusterError, ConfigError, EaglerayError, EnvironmentBuildError, TrainingError
+from eagleray.contract.errors import (
+    CheckpointError,
+    ClusterError,
+    ConfigError,
+    EaglerayError,
+    EnvironmentBuildError,
+    TrainingError,
+)
 from eagleray.execution import cluster as ray_cluster
 from eagleray.execution.channel import DriverChannel, Message
 from eagleray.execution.failures import Failure, FailureKind, Retry, classify, decide
@@ -136,9 +143,10 @@ class JobDriver:
         checkpoints = Checkpoints(self._store, run.prefix)
         failures = 0
         while True:
-            manifest = checkpoints.newest_valid(run.warn)
+            manifest = self._newest(checkpoints, run)
             progress_before = manifest.epoch if manifest else 0
             run.begin_attempt(manifest)
+            checkpoints.sweep(run.attempt)
             self._call("on_train_begin", self._info(run))
             result = self._attempt(run, manifest)
             if self._signals.cancelled.is_set():
@@ -156,6 +164,16 @@ class JobDriver:
                 raise _error_of(result, decision.reason)
             run.warn(f"Attempt {run.attempt} ended: {decision.reason} It starts again from the newest checkpoint.")
             self._wait(decision.after_s)
+
+    def _newest(self, checkpoints: Checkpoints, run: RunRecord) -> Manifest | None:
+        """Where to continue. Checkpoints that are there but all damaged are never silently trained over."""
+        manifest = checkpoints.newest_valid(run.warn)
+        if manifest is None and checkpoints.all():
+            raise CheckpointError(
+                f"None of the checkpoints of job {run.record.id} can be read; the warnings name what is wrong.",
+                f"Restore the files under {run.location}/attempts, or start a new job.",
+            )
+        return manifest
 
     def _attempt(self, run: RunRecord, manifest: Manifest | None) -> dict[str, Any] | Failure:
         """One attempt: Ray Train in a thread of its own, since the main thread owns the signals."""

@@ -159,7 +159,11 @@ class WorkerHost:
         return self._channel.stop_requested.is_set()
 
     def keep_weights(self, path: Path) -> None:
-        weights_store.keep_weights(self._store, self._payload["framework"], self._payload["model"]["weights"], path)
+        name = self._payload["model"]["weights"]
+        self._writer.guard(
+            f"weights {name}",
+            lambda: weights_store.keep_weights(self._store, self._payload["framework"], name, path),
+        )
 
     def keep_file(self, path: Path, name: str) -> None:
         if self._rank == 0:
