@@ -15,7 +15,7 @@ CONTROL = (0.95, 1.05)
 Samples = dict[str, list[float]]
 
 
-def interleave(ways: Mapping[str, Callable[[], float]], rounds: int) -> Samples:
+def interleave(ways: dict[str, Callable[[], float]], rounds: int) -> Samples:
     """Seconds of each way, one run a round; every other round goes backwards (ABBA).
 
     Drift of the machine that is even over two rounds so falls on all ways alike.
