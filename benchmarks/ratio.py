@@ -15,14 +15,14 @@ CONTROL = (0.95, 1.05)
 Samples = dict[str, list[float]]
 
 
-def interleave(ways: dict[str, Callable[[], float]], rounds: int) -> Samples:
+def interleave(ways: Mapping[str, Callable[[], float]], rounds: int) -> Samples:
     """Seconds of each way, one run a round; every other round goes backwards (ABBA).
 
     Drift of the machine that is even over two rounds so falls on all ways alike.
     """
     taken: Samples = {name: [] for name in ways}
     for number in range(rounds):
-        for name in reversed(ways) if number % 2 else ways:
+        for name in reversed(list(ways)) if number % 2 else ways:
             taken[name].append(ways[name]())
             print(f"round {number + 1}/{rounds} {name} {taken[name][-1]:.2f} s", file=sys.stderr, flush=True)
     return taken
