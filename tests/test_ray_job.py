@@ -54,7 +54,7 @@ def running_cluster(home: Home, tmp_path: Path, tmp_path_factory: pytest.TempPat
     uv_bin = uv.find_uv_bin()
     subprocess.run([uv_bin, "venv", "-q", "--python", sys.executable, node], check=True)
     subprocess.run([uv_bin, "pip", "install", "-q", "--python", node / "bin" / "python", CORE], check=True)
-    gcs, dashboard = _free_port(), _free_port()
+    gcs, dashboard, client = _free_port(), _free_port(), _free_port()
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     token = "t" * 40
     environ = {
@@ -69,7 +69,7 @@ def running_cluster(home: Home, tmp_path: Path, tmp_path_factory: pytest.TempPat
     temp = Path("/tmp") / f"er-{os.getpid()}"
     ports = ["--min-worker-port=0", "--max-worker-port=0", "--dashboard-agent-listen-port=0", "--disable-usage-stats"]
     head = [Path(sys.executable).with_name("ray"), "start", "--block", "--head", f"--port={gcs}", "--num-cpus=0"]
-    head += [f"--dashboard-port={dashboard}", f"--temp-dir={temp}", "--ray-client-server-port=0", *ports]
+    head += [f"--dashboard-port={dashboard}", f"--temp-dir={temp}", f"--ray-client-server-port={client}", *ports]
     worker = [node / "bin" / "ray", "start", "--block", f"--address=127.0.0.1:{gcs}", "--num-cpus=2", *ports]
     log = (tmp_path / "ray.log").open("w")
     started = []

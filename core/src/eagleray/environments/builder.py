@@ -10,8 +10,9 @@ import errno
 import os
 import shutil
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -123,12 +124,12 @@ class _Build:
     offline: bool
     descriptor: int
 
-    def run(self, *argv: str) -> None:
+    def run(self, *argv: str, environ: Mapping[str, str] | None = None) -> None:
         stream(
             argv,
             say=self.say,
             deadline=self.deadline,
-            environ=_environ(),
+            environ={**_environ(), **(environ or {})},
             # Not the caller's folder, whose pyproject.toml or uv.toml would be read.
             directory=self.path.parent,
             keeps_open=(self.descriptor,),
@@ -175,7 +176,10 @@ def _check(work: _Build) -> None:
         return
     work.say(f"checking: {work.check} {', '.join(modules)}")
     try:
-        work.run(str(python_of(work.path)), "-I", "-c", _CHECKS[work.check], *modules)
+        # Some frameworks write settings into the user's folder when they are imported.
+        with tempfile.TemporaryDirectory(prefix="eagleray-home-") as home:
+            private = {"HOME": home, "XDG_CONFIG_HOME": home, "XDG_CACHE_HOME": home}
+            work.run(str(python_of(work.path)), "-I", "-c", _CHECKS[work.check], *modules, environ=private)
     except ProcessFailedError as error:
         raise EnvironmentBuildError(
             f"The packages of {work.lock.reference} were installed, but {' and '.join(modules)} cannot be imported: "
