@@ -11,6 +11,8 @@ plain way measured twice: how far it lies from 1 is what this machine cannot tel
     import          ours as jobs build it, where the check imports Ray and the modules ÷ plain
     import_matched  the same ÷ plain followed by the same imports, which a first job pays in any case
     repeat_s        what the second job pays, in seconds
+
+`--ways plain find plain_again` leaves the slow imports out.
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ from pathlib import Path
 import uv
 
 from eagleray.environments.builder import Check, build, is_ready
-from eagleray.environments.lock import Lock, read_lock
+from eagleray.environments.lock import Lock, parse_lock, read_lock
 
 WAYS = ("plain", "find", "import", "plain_imports", "plain_again")
 RATIOS = {
@@ -78,7 +80,7 @@ def interval(ratios: list[float], resamples: int = 2000) -> list[float]:
     return [round(math.exp(point), 3) for point in points]
 
 
-def measure(lock: Lock, imports: tuple[str, ...], rounds: int, folder: Path) -> dict[str, object]:
+def measure(lock: Lock, imports: tuple[str, ...], chosen: list[str], rounds: int, folder: Path) -> dict[str, object]:
     lock_file = folder / "lock.txt"
     lock_file.write_text(lock.text)
     everything = ("ray", *imports)
@@ -89,12 +91,12 @@ def measure(lock: Lock, imports: tuple[str, ...], rounds: int, folder: Path) -> 
         "plain_imports": partial(plain, lock_file, everything),
         "plain_again": partial(plain, lock_file, ()),
     }
-    for warm_up in ("plain", "import"):
-        seconds(ways[warm_up], folder / "env")
-    taken: dict[str, list[float]] = {name: [] for name in WAYS}
+    for name in chosen:
+        seconds(ways[name], folder / "env")
+    taken: dict[str, list[float]] = {name: [] for name in chosen}
     for number in range(rounds):
-        both = dict.fromkeys(WAYS, 0.0)
-        for name in (*WAYS, *reversed(WAYS)):
+        both = dict.fromkeys(chosen, 0.0)
+        for name in (*chosen, *reversed(chosen)):
             both[name] += seconds(ways[name], folder / "env") / 2
         for name, value in both.items():
             taken[name].append(value)
@@ -102,6 +104,7 @@ def measure(lock: Lock, imports: tuple[str, ...], rounds: int, folder: Path) -> 
     ratios = {
         name: interval([ours_s / peer_s for ours_s, peer_s in zip(taken[way], taken[peer], strict=True)])
         for name, (way, peer) in RATIOS.items()
+        if {way, peer} <= taken.keys()
     }
     return {
         "ratios": ratios,
@@ -111,10 +114,10 @@ def measure(lock: Lock, imports: tuple[str, ...], rounds: int, folder: Path) -> 
 
 
 def repeat(lock: Lock, root: Path) -> float:
-    """Reading the lock and finding its environment, as every later job does."""
+    """Checking the lock and finding its environment, as every later job does."""
     build(lock, root=root, imports=(), say=lambda line: None, check="find")
     began = time.perf_counter()
-    assert is_ready(read_lock(lock.reference), root) is not None
+    assert is_ready(parse_lock(lock.text, lock.reference), root) is not None
     return round(time.perf_counter() - began, 5)
 
 
@@ -122,11 +125,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--lock", default="eagleray_ultralytics:locks/runtime.txt")
     parser.add_argument("--imports", nargs="*", default=["ultralytics"])
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--folder", help="on the filesystem of uv's cache; default: a temporary folder")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
-        result = measure(read_lock(options.lock), tuple(options.imports), options.rounds, Path(folder))
+        result = measure(read_lock(options.lock), tuple(options.imports), options.ways, options.rounds, Path(folder))
     print(json.dumps({"lock": options.lock, "rounds": options.rounds, **result}))
 
 

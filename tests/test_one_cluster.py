@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import tempfile
 import time
 from pathlib import Path
 
@@ -94,3 +95,12 @@ def test_more_than_the_machine_can_ever_have_is_refused_before_a_job_is_made(hom
     assert code == 8
     assert "can ever have" in training.errors + str(training.events)
     assert not (home.path / "storage" / "jobs").exists()
+
+
+def test_what_a_killed_driver_left_in_the_temp_folder_goes_with_the_next_start(home: Home, pictures: Path) -> None:
+    left = Path(tempfile.gettempdir()) / "eagleray-4194305-left"  # no process has an id above 2**22
+    left.mkdir(exist_ok=True)
+    code, training = home.run(*ECHO, "--data", str(pictures), "--epochs", "1")
+    assert code == 0, training.errors
+    assert not left.exists()
+    assert not list((home.path / "work").iterdir())

@@ -130,10 +130,19 @@ def _joined(address: str, options: dict[str, Any]) -> Iterator[Cluster]:
         ray.shutdown()
 
 
+def _sweep_folders() -> None:
+    """Remove what local clusters left whose driver was killed; their names carry its process id."""
+    for folder in Path(tempfile.gettempdir()).glob("eagleray-*-*"):
+        owner = folder.name.split("-")[1]
+        if owner.isdigit() and not Path(f"/proc/{owner}").exists() and Path("/proc/self").exists():
+            shutil.rmtree(folder, ignore_errors=True)
+
+
 @contextmanager
 def _started(options: dict[str, Any]) -> Iterator[Cluster]:
     # Unix socket paths end at 107 characters, so the folder stays short.
-    folder = tempfile.mkdtemp(prefix="eagleray-")
+    _sweep_folders()
+    folder = tempfile.mkdtemp(prefix=f"eagleray-{os.getpid()}-")
     try:
         try:
             ray.init(address="local", include_dashboard=False, _temp_dir=folder, **options)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import shutil
-import tempfile
 import threading
 import time
 import uuid
@@ -210,17 +209,16 @@ class JobDriver:
         if is_switched_on():
             environment = plan.framework.environment
             runtime_env[FIELD] = {"lock": environment.lock, "imports": list(environment.imports)}
-        with tempfile.TemporaryDirectory(prefix="eagleray-train-") as scratch:
-            result = fit(
-                training_loop,
-                self._payload(run, manifest),
-                name=f"job-{run.record.id}-{run.attempt}-{uuid.uuid4().hex[:8]}",
-                workers=workers,
-                worker_runtime_env=runtime_env,
-                backend=TorchGroupConfig(policy=plan.framework.process_group),
-                scratch=scratch,
-                on_report=lambda report: self._on_report(run, dict(report)),
-            )
+        result = fit(
+            training_loop,
+            self._payload(run, manifest),
+            name=f"job-{run.record.id}-{run.attempt}-{uuid.uuid4().hex[:8]}",
+            workers=workers,
+            worker_runtime_env=runtime_env,
+            backend=TorchGroupConfig(policy=plan.framework.process_group),
+            scratch=str(self._settings.work / f"job-{run.record.id}-{run.attempt}-train"),
+            on_report=lambda report: self._on_report(run, dict(report)),
+        )
         return dict(result)
 
     def _payload(self, run: RunRecord, manifest: Manifest | None) -> dict[str, Any]:
