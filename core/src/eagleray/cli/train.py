@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from eagleray.contract.errors import ConfigError
+from eagleray.contract.errors import ConfigError, StorageError
 from eagleray.settings import load_settings
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON object a line, for machines.")]
@@ -122,10 +122,10 @@ def start(values: dict[str, Any], *, as_json: bool, dry_run: bool, verbose: bool
         record = driver.run()
     finally:
         display.close()
-    _summary(record, as_json=as_json)
+    show_summary(record, as_json=as_json)
 
 
-def _summary(record: Any, *, as_json: bool) -> None:
+def show_summary(record: Any, *, as_json: bool) -> None:
     if as_json:
         sys.stdout.write(json.dumps({"event": "summary", **record.model_dump(mode="json")}) + "\n")
     else:
@@ -143,6 +143,11 @@ def _summary(record: Any, *, as_json: bool) -> None:
         lines.append(f"  eagleray models show {record.model_name} --framework {record.framework}")
         sys.stdout.write("\n".join(lines) + "\n")
     sys.stdout.flush()
+    if record.epochs_done and not record.artifacts.last:
+        raise StorageError(
+            f"Job {record.id} has trained {record.epochs_done} epochs, but no checkpoint of it is in the store.",
+            "The warnings say why, and where the newest one is kept.",
+        )
     if record.phase.value == "cancelled":
         raise typer.Exit(130)
 
