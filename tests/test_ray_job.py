@@ -29,6 +29,13 @@ def _free_port() -> int:
         return port
 
 
+def _wait_for(log: Path, nodes: int) -> None:
+    deadline = time.monotonic() + 90
+    while log.read_text().count("Ray runtime started") < nodes:
+        assert time.monotonic() < deadline, log.read_text()[-3000:]
+        time.sleep(0.5)
+
+
 @dataclass
 class RunningCluster:
     """Two `ray start`s: a head without CPUs, and a node from a venv without any plugin."""
@@ -84,7 +91,7 @@ def running_cluster(home: Home, tmp_path: Path, tmp_path_factory: pytest.TempPat
                     start_new_session=True,
                 )
             )
-            time.sleep(12)
+            _wait_for(tmp_path / "ray.log", len(started))
         yield RunningCluster(environ, f"http://127.0.0.1:{dashboard}")
     finally:
         for process in reversed(started):
