@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from eagleray.cli.envs import app
 from eagleray.contract.errors import ConfigError, EnvironmentBuildError
+from eagleray.environments import cache
 from eagleray.environments.cache import in_use, list_environments, prune
 from eagleray.environments.lock import Lock
 from eagleray.environments.locking import exclusive
@@ -114,6 +115,15 @@ def test_one_in_use_by_another_process_stays_until_that_dies(environments: Path)
         user.kill()
     prune(environments)
     assert names(environments) == []
+
+
+def test_one_taken_into_use_after_the_look_stays(environments: Path) -> None:
+    (found,) = [one for one in list_environments(environments) if one.name == "c-3"]
+    with in_use(found.path):
+        # As on a disk that keeps no times: the lock alone must protect it.
+        os.utime(found.path / MARKER, (found.last_used,) * 2)
+        assert not cache._remove(found)
+    assert "c-3" in names(environments)
 
 
 def test_a_removed_one_cannot_be_used(environments: Path) -> None:
