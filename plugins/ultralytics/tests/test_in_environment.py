@@ -17,7 +17,7 @@ from eagleray_ultralytics.framework import describe
 HERE = Path(__file__).parent
 SOURCES = (HERE.parents[1] / "ultralytics" / "src", HERE.parents[2] / "core" / "src")
 # Pure Python, so the two environments can share them.
-BORROWED = ("pytest", "_pytest", "pluggy", "iniconfig", "packaging", "pygments")
+BORROWED = ("pytest", "_pytest", "py", "pluggy", "iniconfig", "packaging", "pygments")
 
 
 @pytest.fixture(scope="session")
@@ -36,7 +36,8 @@ def borrow_pytest(folder: Path) -> None:
         spec = find_spec(name)
         assert spec is not None and spec.origin is not None
         source = Path(spec.origin)
-        folder.joinpath(name).symlink_to(source.parent if source.name == "__init__.py" else source)
+        taken = source.parent if source.name == "__init__.py" else source
+        folder.joinpath(taken.name).symlink_to(taken)
 
 
 @pytest.mark.framework

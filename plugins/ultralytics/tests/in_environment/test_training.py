@@ -84,6 +84,9 @@ def test_the_same_seed_gives_the_weights_of_ultralytics_own_command(tmp_path: Pa
     link.mkdir(parents=True)
     link.joinpath("Arial.ttf").symlink_to(Path(os.environ["YOLO_CONFIG_DIR"]) / "Ultralytics" / "Arial.ttf")
     env = {**os.environ, "YOLO_CONFIG_DIR": str(tmp_path / "config")}
+    # Its Ray Tune integration imports Ray after the seed is set, and that import draws random numbers.
+    settings = "from ultralytics.utils import SETTINGS; SETTINGS.update(raytune=False, sync=False)"
+    subprocess.run([sys.executable, "-c", settings], check=True, env=env, cwd=tmp_path)
     subprocess.run([sys.executable, "-c", command, *arguments], check=True, env=env, cwd=tmp_path)
     theirs = next((tmp_path / "theirs").rglob("last.pt"))
     assert_same(tensors(host.checkpoint(2) / "model.pt"), tensors(theirs))
