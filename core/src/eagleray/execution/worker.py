@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import os
 import shutil
+import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping
@@ -20,6 +21,7 @@ from eagleray.contract.adapter import TrainingAdapter
 from eagleray.contract.context import Dataset, Resume, Split, TrainingContext
 from eagleray.contract.errors import ClusterError, EaglerayError, PluginError
 from eagleray.contract.framework import Metric, ModelCard, ModelStatus
+from eagleray.environments.ready import in_use
 from eagleray.execution.channel import WorkerChannel
 from eagleray.execution.failures import WorkerRaised
 from eagleray.execution.uploads import CheckpointWriter, PendingCheckpoint
@@ -55,7 +57,9 @@ def training_loop(payload: Payload) -> dict[str, Any]:
             shutil.rmtree(old, ignore_errors=True)
         work_dir.mkdir(parents=True)
         os.chdir(work_dir)
-        return _attempt(payload, work_dir, channel)
+        # `eagleray envs prune` leaves alone what is held.
+        with in_use(Path(sys.prefix)):
+            return _attempt(payload, work_dir, channel)
     except BaseException as error:
         raise _as_text(error) from None
     finally:
