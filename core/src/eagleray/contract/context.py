@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -124,7 +124,6 @@ class TrainingContext:
     world_size: int = 1
     local_rank: int = 0
     device: str = "cpu"
-    extras: dict[str, Any] = field(default_factory=dict)
 
     def report(self, epoch: int, metrics: Mapping[str, float], save: Callable[[Path], None] | None = None) -> None:
         """Say that `epoch` (1-based) is finished. Every worker calls it once an epoch.

@@ -12,7 +12,6 @@ from eagleray.settings import Settings
 
 POLL_S = 0.2
 MAX_CHUNK_BYTES = 64 * 1024
-MAX_FILE_BYTES = 256 * 2**20
 
 
 def log_path(settings: Settings, job_id: int, attempt: int, rank: int) -> Path:
