@@ -15,6 +15,7 @@ from eagleray.contract.errors import CheckpointError, ConfigError, StorageError
 from eagleray.storage.checkpoints import Checkpoints, Manifest
 from eagleray.storage.failpoints import ENVIRONMENT_VARIABLE, FailpointReached, failpoint
 from eagleray.storage.local import LocalStore
+from eagleray.storage.store import StoreUnreachableError
 
 PREFIX = "checkpoints/test-jobs/job_7"
 
@@ -166,6 +167,32 @@ def test_a_commit_interrupted_before_publishing_publishes_the_next_time(
     assert checkpoints.store.get_bytes(f"{PREFIX}/last.pt") == b"model 1.1"
 
 
+def test_a_kill_before_publishing_is_made_up_for_at_the_resume(
+    checkpoints: Checkpoints, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit(checkpoints, 1, best=True)
+    monkeypatch.setenv(ENVIRONMENT_VARIABLE, "ckpt.after_manifest:raise")
+    with pytest.raises(FailpointReached):
+        commit(checkpoints, 2, best=True)
+    monkeypatch.delenv(ENVIRONMENT_VARIABLE)
+    assert checkpoints.store.get_bytes(f"{PREFIX}/last.pt") == b"model 1.1"
+    checkpoints.republish()
+    assert checkpoints.store.get_bytes(f"{PREFIX}/last.pt") == b"model 1.2"
+    assert checkpoints.store.get_bytes(f"{PREFIX}/best.pt") == b"model 1.2"
+
+
+def test_a_best_that_the_framework_has_put_there_itself_stays(checkpoints: Checkpoints) -> None:
+    commit(checkpoints, 1, best=True)
+    checkpoints.store.put_bytes(f"{PREFIX}/best.pt", b"stripped")
+    checkpoints.republish()
+    assert checkpoints.store.get_bytes(f"{PREFIX}/best.pt") == b"stripped"
+
+
+def test_where_nothing_is_committed_nothing_is_republished(checkpoints: Checkpoints) -> None:
+    checkpoints.republish()
+    assert list(checkpoints.store.list("")) == []
+
+
 def test_a_full_disk_at_a_commit_is_a_storage_error(checkpoints: Checkpoints, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(ENVIRONMENT_VARIABLE, "ckpt.before_manifest:enospc")
     with pytest.raises(StorageError, match="no space left"):
@@ -232,6 +259,29 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before_and_says_so(
     assert word in said[0]
 
 
+@pytest.mark.parametrize("method", ["get_bytes", "digest"])
+def test_what_cannot_be_reached_now_is_not_taken_for_damaged(
+    checkpoints: Checkpoints, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    commit(checkpoints, 1)
+
+    def away(key: str) -> None:
+        raise StoreUnreachableError("Nothing answers.")
+
+    monkeypatch.setattr(checkpoints.store, method, away)
+    with pytest.raises(StoreUnreachableError):
+        checkpoints.newest_valid(pytest.fail)
+
+
+def test_an_outage_in_a_commit_is_no_conflict(checkpoints: Checkpoints, monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(key: str) -> None:
+        raise StoreUnreachableError("Nothing answers.")
+
+    monkeypatch.setattr(checkpoints.store, "get_bytes", away)
+    with pytest.raises(StoreUnreachableError):
+        commit(checkpoints, 1)
+
+
 def test_a_checkpoint_under_another_name_is_not_used(checkpoints: Checkpoints) -> None:
     commit(checkpoints, 1)
     stored(checkpoints, 1, "").rename(stored(checkpoints, 3, ""))
@@ -279,6 +329,7 @@ import os, sys
 from pathlib import Path
 from eagleray.storage.checkpoints import Checkpoints
 from eagleray.storage.local import LocalStore
+from eagleray.storage.store import StoreUnreachableError
 root, prefix, point = sys.argv[1:]
 checkpoints = Checkpoints(LocalStore(Path(root) / "store"), prefix)
 folder = Path(root) / "save"

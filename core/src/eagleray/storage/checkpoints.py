@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 import secrets
 import shutil
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -16,7 +16,15 @@ from eagleray.contract.errors import CheckpointError, StorageError
 from eagleray.storage import layout
 from eagleray.storage.disk import disk_errors
 from eagleray.storage.failpoints import failpoint
-from eagleray.storage.store import AlreadyExistsError, FileEntry, NotFoundError, Store, check_key, file_entry
+from eagleray.storage.store import (
+    AlreadyExistsError,
+    FileEntry,
+    NotFoundError,
+    Store,
+    StoreUnreachableError,
+    check_key,
+    file_entry,
+)
 
 
 class Manifest(BaseModel):
@@ -112,34 +120,36 @@ class Checkpoints:
             failpoint("ckpt.before_manifest")
             manifest = self._put_manifest(manifest)
             failpoint("ckpt.after_manifest")
-        self.publish(manifest)
-        self.prune()
+        found = self.all()
+        self._publish(manifest, found)
+        self._prune(found)
         return manifest
 
     def all(self) -> list[Manifest]:
         """Every committed checkpoint with a readable manifest, newest first: by epoch, then attempt."""
         found = []
         for attempt, epoch in self._folders():
-            with suppress(CheckpointError):
+            with _passing_over(lambda error: None):
                 manifest = self._read(attempt, epoch)
                 if manifest:
                     found.append(manifest)
         return found
 
     def newest_valid(self, say: Callable[[str], None]) -> Manifest | None:
-        """The newest checkpoint whose every file has its manifest's sha256; `say` is told of each passed over."""
+        """The newest checkpoint whose every file has its manifest's sha256; `say` is told of each passed over.
+
+        Raises:
+            StoreUnreachableError: what cannot be reached now is not damaged.
+        """
         for attempt, epoch in self._folders():
             where = f"epoch {epoch} (attempt {attempt})"
-            try:
+            with _passing_over(lambda error: say(f"The checkpoint of {where} is not used: {error.message}")):  # noqa: B023 - called at once
                 manifest = self._read(attempt, epoch)
                 if manifest is None:
                     say(f"The checkpoint of {where} was never completed (it has no manifest) and is not used.")
                     continue
                 self._verify(manifest)
-            except CheckpointError as error:
-                say(f"The checkpoint of {where} is not used: {error.message}")
-                continue
-            return manifest
+                return manifest
         return None
 
     def fetch(self, manifest: Manifest, into: Path) -> None:
@@ -153,9 +163,12 @@ class Checkpoints:
         try:
             with disk_errors(f"fetch the checkpoint of epoch {manifest.epoch}", into.parent):
                 part.mkdir(parents=True)
-                for name, entry in manifest.files.items():
-                    self.store.fetch_file(f"{prefix}/{name}", part / name, sha256=entry.sha256)
+                self.store.fetch_many(
+                    {name: (f"{prefix}/{name}", entry) for name, entry in manifest.files.items()}, part
+                )
                 part.replace(into)
+        except StoreUnreachableError:
+            raise
         except StorageError as error:
             raise CheckpointError(error.message, error.hint) from error
         finally:
@@ -163,7 +176,25 @@ class Checkpoints:
 
     def publish(self, manifest: Manifest) -> None:
         """Copy the portable file to `last.pt` and, if it is the best, `best.pt`, unless a later one has been there."""
-        later = [other for other in self.all() if _age(other) > _age(manifest)]
+        self._publish(manifest, self.all())
+
+    def republish(self) -> None:
+        """Make up for a writer that was killed between a manifest and its `last.pt` or `best.pt`.
+
+        One that is younger than the manifest stays: the framework may have put a stripped one there.
+        """
+        found = sorted(self.all(), key=_age, reverse=True)
+        written = {info.key: info.modified_at for info in self.store.list(self.prefix)} if found else {}
+        for manifests, key in (
+            (found, layout.last_key(self.prefix)),
+            ([one for one in found if one.best], layout.best_key(self.prefix)),
+        ):
+            for manifest in manifests[:1]:
+                if written.get(key, 0.0) < manifest.created_at.timestamp():
+                    self.store.copy(f"{self._checkpoint(manifest)}/{manifest.portable_file}", key)
+
+    def _publish(self, manifest: Manifest, found: Sequence[Manifest]) -> None:
+        later = [other for other in found if _age(other) > _age(manifest)]
         source = f"{self._checkpoint(manifest)}/{manifest.portable_file}"
         if not later:
             self.store.copy(source, layout.last_key(self.prefix))
@@ -175,10 +206,12 @@ class Checkpoints:
 
         After a fall-back the later attempt starts at an earlier epoch, so the newest by attempt stay as well.
         """
-        manifests = self.all()
+        self._prune(self.all(), keep)
+
+    def _prune(self, manifests: Sequence[Manifest], keep: int = 2) -> None:
         by_age = sorted(manifests, key=_age, reverse=True)
         best = [manifest for manifest in by_age if manifest.best][:1]
-        kept = {_age(manifest) for manifest in manifests[:keep] + by_age[:keep] + best}
+        kept = {_age(manifest) for manifest in [*manifests[:keep], *by_age[:keep], *best]}
         for manifest in manifests:
             if _age(manifest) not in kept:
                 self._delete(manifest.attempt, manifest.epoch)
@@ -196,21 +229,18 @@ class Checkpoints:
     def _folders(self) -> list[tuple[int, int]]:
         return sorted(self._find(), key=lambda found: (found[1], found[0]), reverse=True)
 
-    def _find(self) -> Iterator[tuple[int, int]]:
-        attempts = layout.attempts_prefix(self.prefix)
-        for attempt in self.store.list_folders(attempts):
-            for name in self.store.list_folders(f"{attempts}/{attempt}"):
-                number = re.fullmatch(r"epoch-(\d{5,})", name)
-                if number and re.fullmatch(r"[1-9]\d*", attempt):
-                    yield int(attempt), int(number[1])
+    def _find(self) -> set[tuple[int, int]]:
+        # One listing: in a bucket every question costs a round trip.
+        keys = (info.key for info in self.store.list(layout.attempts_prefix(self.prefix)))
+        start = len(layout.attempts_prefix(self.prefix)) + 1
+        found = (re.match(r"([1-9]\d*)/epoch-(\d{5,})/", key[start:]) for key in keys)
+        return {(int(number[1]), int(number[2])) for number in found if number}
 
     def _read(self, attempt: int, epoch: int) -> Manifest | None:
         try:
             data = self.store.get_bytes(layout.manifest_key(self.prefix, attempt, epoch))
         except NotFoundError:
             return None
-        except StorageError as error:
-            raise CheckpointError(error.message, error.hint) from error
         what = f"the manifest of epoch {epoch} (attempt {attempt})"
         try:
             manifest = Manifest.model_validate_json(data)
@@ -228,6 +258,8 @@ class Checkpoints:
                 found = self.store.digest(f"{prefix}/{name}")
             except NotFoundError:
                 raise CheckpointError(f"its file {name} is missing.") from None
+            except StoreUnreachableError:
+                raise
             except StorageError as error:
                 raise CheckpointError(f"its file {name} cannot be read: {error.message}", error.hint) from error
             if found.size_bytes != entry.size_bytes:
@@ -261,6 +293,17 @@ class Checkpoints:
         # The manifest first, so that a half-deleted checkpoint is none.
         self.store.delete(layout.manifest_key(self.prefix, attempt, epoch))
         self.store.delete_prefix(layout.checkpoint_prefix(self.prefix, attempt, epoch))
+
+
+@contextmanager
+def _passing_over(tell: Callable[[StorageError], None]) -> Iterator[None]:
+    """Go on after a checkpoint that cannot be read; an outage is another matter and goes through."""
+    try:
+        yield
+    except StoreUnreachableError:
+        raise
+    except StorageError as error:
+        tell(error)
 
 
 def _age(manifest: Manifest) -> tuple[int, int]:

@@ -12,7 +12,28 @@ import signal
 from eagleray.contract.errors import ConfigError
 
 ENVIRONMENT_VARIABLE = "EAGLERAY_FAILPOINTS"
-NAMES = ("ckpt.after_file", "ckpt.before_manifest", "ckpt.after_manifest", "job.after_create")
+NAMES = (
+    "ckpt.after_file",
+    "ckpt.before_manifest",
+    "ckpt.after_manifest",
+    "s3.after_part",
+    "job.after_create",
+    "control.before_commit",
+    "control.after_commit",
+    "control.before_submit",
+    "control.after_submit",
+    "control.before_stop",
+    "control.after_stop",
+    "dataset.after_file",
+    "dataset.before_manifest",
+    "dataset.after_manifest",
+    "dataset.layout_begun",
+    "dataset.layout_file",
+    "dataset.layout_done",
+    "dataset.version_gone",
+    "dataset.removal_begun",
+    "upload.after_part",
+)
 ACTIONS = ("kill", "raise", "enospc")
 
 

@@ -3,26 +3,31 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import io
 import os
 import random
-import secrets
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
 from eagleray.contract.errors import StorageError
-from eagleray.storage.disk import disk_errors, make_folders, sync_folder
+from eagleray.storage.disk import (
+    disk_errors,
+    make_folders,
+    remove_older,
+    sync_folder,
+    temporary_file,
+    write_file,
+)
 from eagleray.storage.store import (
-    CHUNK_BYTES,
     TEMPORARY_PREFIX,
     AlreadyExistsError,
     FileEntry,
     NotFoundError,
+    ObjectIdentity,
     ObjectInfo,
     check_key,
     file_entry,
@@ -43,6 +48,15 @@ class LocalStore:
     @property
     def location(self) -> str:
         return str(self.root)
+
+    @property
+    def write_interval_s(self) -> float:
+        return 0.0
+
+    def check(self) -> None:
+        with disk_errors("read", self.root):
+            if self.root.exists():
+                _scan(self.root)
 
     def put_bytes(self, key: str, data: bytes, *, if_absent: bool = False) -> None:
         self._put(key, io.BytesIO(data), if_absent)
@@ -66,14 +80,26 @@ class LocalStore:
     def fetch_file(self, key: str, into: Path, *, sha256: str | None) -> None:
         with self._reading(key) as path, path.open("rb") as source, disk_errors(f"fetch {key}", into.parent):
             into.parent.mkdir(parents=True, exist_ok=True)
-            with _temporary(into.parent) as temporary:
-                entry = _write(temporary, source)
+            with temporary_file(into.parent) as temporary:
+                # Not durable: what is fetched can be fetched again, and thousands of syncs take minutes.
+                entry = write_file(temporary, source, durable=False)
                 if sha256 is not None and entry.sha256 != sha256:
                     raise StorageError(
                         f"'{key}' in {self.root} is damaged: its sha256 is {entry.sha256}, not {sha256}.",
                         "Put the file there again, or delete it.",
                     )
                 temporary.replace(into)
+
+    def fetch_many(self, files: Mapping[str, tuple[str, FileEntry]], into: Path) -> None:
+        for name, (key, entry) in files.items():
+            self.fetch_file(key, into / check_key(name), sha256=entry.sha256)
+
+    def identify(self, key: str) -> ObjectIdentity:
+        with self._reading(key) as path:
+            found = path.stat()
+            if not path.is_file():
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+            return ObjectIdentity(found.st_size, None, f"{found.st_ino}-{found.st_size}-{found.st_mtime_ns}")
 
     def copy(self, source_key: str, key: str) -> None:
         # Not a hard link: a program that later writes into one of the two would change the other.
@@ -123,13 +149,16 @@ class LocalStore:
                 sync_folder(path.parent)
         self._remove_empty(path.parent)
 
+    def presign(self, key: str, expires_s: int) -> str | None:
+        return None
+
+    def sweep_unfinished(self, older_than_s: float) -> int:
+        found = self.root.rglob(f"{TEMPORARY_PREFIX}*") if self.root.is_dir() else ()
+        with disk_errors("sweep", self.root):
+            return sum(remove_older(path, older_than_s) for path in found)
+
     def local_path(self, key: str) -> Path | None:
         return self._path(key)
-
-    def sweep_temporary(self) -> None:
-        """Remove what writers left that died more than a day ago."""
-        for _ in self._walk(self.root, ""):
-            pass
 
     def _path(self, key: str) -> Path:
         """The file of `key`; a link on the way that leads out of the root is a StorageError."""
@@ -152,7 +181,7 @@ class LocalStore:
     def _put(self, key: str, source: BinaryIO, if_absent: bool) -> FileEntry:
         path = self._path(key)
         with disk_errors(f"write {key}", self.root), _temporary_in_new(path.parent) as temporary:
-            entry = _write(temporary, source)
+            entry = write_file(temporary, source)
             if if_absent:
                 _link(temporary, path, key)
             else:
@@ -168,10 +197,11 @@ class LocalStore:
             if name.endswith("/"):
                 yield from self._walk(folder / entry.name, base + name)
             elif name.startswith(TEMPORARY_PREFIX):
-                _remove_stale(Path(entry.path))
+                remove_older(Path(entry.path), TEMPORARY_TTL_S)
             elif entry.is_file() and (not entry.is_symlink() or _inside(Path(entry.path), self.root)):
                 with suppress(FileNotFoundError):
-                    yield ObjectInfo(base + name, entry.stat().st_size)
+                    found = entry.stat()
+                    yield ObjectInfo(base + name, found.st_size, found.st_mtime)
 
     def _remove_empty(self, folder: Path) -> None:
         """A bucket has no empty folders, so neither has this store."""
@@ -194,23 +224,12 @@ def _inside(path: Path, root: Path) -> bool:
 
 
 @contextmanager
-def _temporary(folder: Path) -> Iterator[Path]:
-    """A new file in `folder`; gone at the end unless it was renamed."""
-    path = folder / f"{TEMPORARY_PREFIX}{os.getpid()}-{secrets.token_hex(8)}"
-    os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
-    try:
-        yield path
-    finally:
-        path.unlink(missing_ok=True)
-
-
-@contextmanager
 def _temporary_in_new(folder: Path) -> Iterator[Path]:
     with ExitStack() as stack:
         for attempt in range(_TRIES):
             try:
                 make_folders(folder)
-                temporary = stack.enter_context(_temporary(folder))
+                temporary = stack.enter_context(temporary_file(folder))
                 break
             except FileNotFoundError:
                 # Another process removed the folder, still empty, before the first file was in it.
@@ -218,21 +237,6 @@ def _temporary_in_new(folder: Path) -> Iterator[Path]:
                     raise
                 time.sleep(random.uniform(0, 0.001 * attempt))
         yield temporary
-
-
-def _write(path: Path, source: BinaryIO) -> FileEntry:
-    digest = hashlib.sha256()
-    size_bytes = 0
-    with path.open("wb") as file:
-        while chunk := source.read(CHUNK_BYTES):
-            file.write(chunk)
-            digest.update(chunk)
-            size_bytes += len(chunk)
-        file.flush()
-        os.fsync(file.fileno())
-        if os.fstat(file.fileno()).st_size != size_bytes:
-            raise OSError(errno.EIO, "the file is shorter than what was written to it")
-    return FileEntry(sha256=digest.hexdigest(), size_bytes=size_bytes)
 
 
 def _link(temporary: Path, path: Path, key: str) -> None:
@@ -249,10 +253,3 @@ def _link(temporary: Path, path: Path, key: str) -> None:
             f"The file system of {path.parent} has no hard links, so a write there cannot be made conditional.",
             "Name a folder on another file system with EAGLERAY_STORAGE.",
         ) from error
-
-
-def _remove_stale(path: Path) -> None:
-    # Not an error for someone who may only read.
-    with suppress(OSError):
-        if time.time() - path.stat().st_mtime > TEMPORARY_TTL_S:
-            path.unlink()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -16,6 +17,7 @@ MAX_KEY_BYTES = 1024  # S3's and R2's limit, held on folders too so that a store
 MAX_NAME_BYTES = 255  # a file system's limit on one name
 TEMPORARY_PREFIX = ".eagleray-tmp-"  # names of files that are still being written; no key may hold one
 CHUNK_BYTES = 1 << 20
+_FORBIDDEN = re.compile(r"[\x00-\x1f\x7f\\]")
 
 
 class AlreadyExistsError(StorageError):
@@ -32,6 +34,12 @@ class NotFoundError(StorageError):
     http_status = 404
 
 
+class StoreUnreachableError(StorageError):
+    """The store did not answer, or refused for now, as often as it was asked; later it may."""
+
+    code = "storage-unreachable"
+
+
 class FileEntry(BaseModel):
     """What identifies a file's bytes: their sha256 in lower-case hex, and how many they are."""
 
@@ -41,10 +49,27 @@ class FileEntry(BaseModel):
     size_bytes: int = Field(ge=0)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ObjectInfo:
+    """An object in a listing; `modified_at` in seconds since 1970."""
+
     key: str
     size_bytes: int
+    modified_at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectIdentity:
+    """What a store says of an object without reading it.
+
+    Attributes:
+        sha256: that of its bytes when they were put; None where the store does not keep it.
+        version: changes whenever the object is written.
+    """
+
+    size_bytes: int
+    sha256: str | None
+    version: str
 
 
 class Store(Protocol):
@@ -56,6 +81,15 @@ class Store(Protocol):
     @property
     def location(self) -> str:
         """What a person types to open this store."""
+        ...
+
+    @property
+    def write_interval_s(self) -> float:
+        """Seconds that two writes of one key lie apart; a writer in a hurry waits. 0 where there is no such limit."""
+        ...
+
+    def check(self) -> None:
+        """Ask whether the store can be reached and read, without writing. Raises StorageError where it cannot."""
         ...
 
     def put_bytes(self, key: str, data: bytes, *, if_absent: bool = False) -> None:
@@ -72,6 +106,17 @@ class Store(Protocol):
 
     def fetch_file(self, key: str, into: Path, *, sha256: str | None) -> None:
         """Make the file `into`, whole or not at all; another sha256 is a StorageError. Raises NotFoundError."""
+        ...
+
+    def fetch_many(self, files: Mapping[str, tuple[str, FileEntry]], into: Path) -> None:
+        """Make each file `into/{name}` of `{name: (key, entry)}`, verified, many at once.
+
+        Where one fails, those that are there are whole and verified, and the rest is missing. Raises NotFoundError.
+        """
+        ...
+
+    def identify(self, key: str) -> ObjectIdentity:
+        """What the object is, without reading it. Raises NotFoundError."""
         ...
 
     def digest(self, key: str) -> FileEntry:
@@ -100,6 +145,14 @@ class Store(Protocol):
         """Delete the folder `prefix` and all below it. An empty prefix is refused."""
         ...
 
+    def presign(self, key: str, expires_s: int) -> str | None:
+        """An address that anyone may read the object at for so long; None where the store has none to give."""
+        ...
+
+    def sweep_unfinished(self, older_than_s: float) -> int:
+        """Remove what writers that died left half-written so long ago; how many."""
+        ...
+
     def local_path(self, key: str) -> Path | None:
         """The object's own file, to read only, where the store is a folder of this machine."""
         ...
@@ -119,10 +172,9 @@ def check_key(key: str) -> str:
         length = -1
     bad = (
         not 0 < length <= MAX_KEY_BYTES
-        or "\\" in key
-        or any(ord(character) < 32 or ord(character) == 127 for character in key)
+        or _FORBIDDEN.search(key)
         or any(part in ("", ".", "..") or part.startswith(TEMPORARY_PREFIX) for part in parts)
-        or any(len(part.encode()) > MAX_NAME_BYTES for part in parts)
+        or (length > MAX_NAME_BYTES and any(len(part.encode()) > MAX_NAME_BYTES for part in parts))
     )
     if bad:
         raise StorageError(
