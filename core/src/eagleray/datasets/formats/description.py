@@ -38,7 +38,7 @@ class Description:
         """`flip_idx`, empty where there is none. Raises DatasetError where it is not a mirror of `count` keypoints."""
         value = self.content.get("flip_idx", "")
         if isinstance(value, str) and value in NOTHING:
-            findings.warn("data.yaml has no flip_idx, so pictures cannot be mirrored in training.")
+            findings.warn("data.yaml has no flip_idx, so pictures cannot be mirrored in training.", code="keypoints")
             return ()
         index = integers(value)
         if index is None or sorted(index) != list(range(count)):
@@ -64,8 +64,16 @@ class Description:
                 return found
         if usual is None:
             return None
-        findings.warn(f"data.yaml says `{shown(declared)}` for {split}, which is not in the dataset; {usual} is used.")
+        sentence = f"data.yaml says `{shown(declared)}` for {split}, which is not in the dataset; {usual} is used."
+        findings.warn(sentence, code="description")
         return usual
+
+    def keypoint_names(self, count: int) -> tuple[str, ...]:
+        """`kpt_names`, a list or a mapping of class id to one; empty where it is missing or does not fit `count`."""
+        value = self.content.get("kpt_names", "")
+        names = next(iter(value.values()), "") if isinstance(value, dict) else value
+        found = [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
+        return tuple(found) if len(found) == count else ()
 
     def _declared(self, split: str) -> str | None:
         value = next((self.content[key] for key in KEYS[split] if key in self.content), "")
@@ -114,7 +122,7 @@ def read_description(path: Path, findings: Findings) -> Description:
         )
     content = read_yaml(path)
     if "download" in content:
-        findings.warn("data.yaml has a `download` key; it is ignored, nothing is fetched or run.")
+        findings.warn("data.yaml has a `download` key; it is ignored, nothing is fetched or run.", code="description")
     return Description(path, content, class_names(content, path, findings))
 
 
@@ -133,7 +141,7 @@ def class_names(content: dict[str, Node], path: Path, findings: Findings) -> tup
     if not classes or len(classes) != len(found):
         raise DatasetError(f"{shown(path)}: names is {shown(names) or 'missing'}.", NAMES_FIX)
     if twice := sorted({name for name in classes if classes.count(name) > 1}):
-        findings.warn(f"data.yaml names a class twice: {shown(', '.join(twice))}.")
+        findings.warn(f"data.yaml names a class twice: {shown(', '.join(twice))}.", code="class-name")
     if "nc" in content and integers([content["nc"]]) != [len(classes)]:
         raise DatasetError(
             f"{shown(path)}: nc is {shown(content['nc'])}, but names has {len(classes)}.", f"Set nc: {len(classes)}."
