@@ -128,6 +128,26 @@ def test_a_module_that_fails_to_import_is_told_by_its_last_lines(root: Path, mak
     assert not (root / environment_name(lock)).exists()
 
 
+def test_an_environment_that_was_only_looked_at_is_imported_from_when_that_is_asked_for(
+    root: Path, make_lock: MakeLock
+) -> None:
+    lock = make_lock(broken="raise OSError('libGL.so.1: cannot open shared object file')")
+    assert not build(lock, root=root, imports=("broken",), say=lambda line: None, check="find").reused
+    with pytest.raises(EnvironmentBuildError, match=r"libGL\.so\.1"):
+        build(lock, root=root, imports=("broken",), say=lambda line: None)
+    # Installing the library mends it; nothing is to be built again.
+    assert is_ready(lock, root)
+
+
+def test_a_second_import_check_is_not_paid(root: Path, make_lock: MakeLock) -> None:
+    lock = make_lock(fine="")
+    build(lock, root=root, imports=("fine",), say=lambda line: None, check="find")
+    said: list[str] = []
+    for _ in range(2):
+        build(lock, root=root, imports=("fine",), say=said.append)
+    assert [line for line in said if line.startswith("checking")] == ["checking: import fine"]
+
+
 @pytest.mark.parametrize("check", ["import", "find"])
 def test_a_module_that_the_lock_lacks_is_told(root: Path, make_lock: MakeLock, check: builder.Check) -> None:
     with pytest.raises(EnvironmentBuildError, match="absent"):
@@ -161,7 +181,7 @@ def test_the_time_limit_kills_the_child_and_says_how_to_raise_it(
 def test_a_full_disk_is_one_sentence_and_leaves_nothing(
     root: Path, make_lock: MakeLock, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    def full(*_: object) -> None:
+    def full(*_: object, **__: object) -> None:
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(builder, "write_marker", full)

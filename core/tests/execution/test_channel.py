@@ -1,6 +1,7 @@
 """The line between driver and workers."""
 
 import queue
+import time
 from collections.abc import Iterator
 from multiprocessing import AuthenticationError
 from typing import Any
@@ -29,6 +30,31 @@ def test_messages_arrive_in_order(driver: DriverChannel, received: Received) -> 
     for number in range(100):
         worker.send({"type": "log", "n": number})
     assert [received.get(timeout=5)["n"] for _ in range(100)] == list(range(100))
+    worker.close()
+
+
+def test_what_a_worker_said_before_it_ended_has_been_received_after_draining() -> None:
+    heard: list[int] = []
+
+    def slowly(message: dict[str, Any]) -> None:
+        time.sleep(0.01)
+        heard.append(message["n"])
+
+    driver = DriverChannel("127.0.0.1", slowly)
+    worker = WorkerChannel(driver.address)
+    for number in range(50):
+        worker.send({"type": "log", "n": number})
+    worker.close()
+    assert driver.drain(10)
+    assert heard == list(range(50))
+    driver.close()
+
+
+def test_draining_gives_up_on_a_worker_that_stays(driver: DriverChannel, received: Received) -> None:
+    worker = WorkerChannel(driver.address)
+    worker.send({"type": "hello"})
+    received.get(timeout=5)
+    assert not driver.drain(0.1)
     worker.close()
 
 

@@ -1,27 +1,12 @@
-"""Decisions about failures are values, so they need no cluster."""
+"""What an error says about who is at fault."""
 
 import pickle
 
 import pytest
 
-from eagleray.execution.failures import Failure, FailureKind, GiveUp, Retry, WorkerRaised, classify, decide
-
-LOST = Failure(FailureKind.WORKER_LOST, "A worker process died.")
-
-
-def test_the_first_lost_worker_is_replaced_at_once() -> None:
-    assert decide(LOST, failures_without_progress=1, max_failures=3) == Retry(0.0, LOST.message)
-
-
-def test_waits_grow_until_the_budget_is_spent() -> None:
-    waits = [decide(LOST, failures_without_progress=n, max_failures=3) for n in (2, 3)]
-    assert [wait.after_s for wait in waits if isinstance(wait, Retry)] == [4.0, 8.0]
-    assert isinstance(decide(LOST, failures_without_progress=4, max_failures=3), GiveUp)
-
-
-@pytest.mark.parametrize("kind", [FailureKind.RAISED, FailureKind.CLUSTER, FailureKind.ENVIRONMENT])
-def test_what_would_happen_again_is_not_tried_again(kind: FailureKind) -> None:
-    assert decide(Failure(kind, "why"), failures_without_progress=1, max_failures=3) == GiveUp("why")
+from eagleray.contract.errors import CheckpointError, DatasetError, EnvironmentBuildError
+from eagleray.contract.failures import FailureKind, FailureRule
+from eagleray.execution.failures import Failure, WorkerRaised, classify
 
 
 class _Group(Exception):
@@ -30,12 +15,81 @@ class _Group(Exception):
         self.worker_failures = failures
 
 
+class OutOfMemoryError(Exception):
+    """Ray's, by its name."""
+
+
+def _raised(**facts: str) -> Exception:
+    raised = WorkerRaised.of(**{"error": "", "message": "", "hint": "", "traceback": "", **facts})
+    return _Group({0: pickle.loads(pickle.dumps(raised))})
+
+
 def test_a_workers_own_words_are_found_inside_ray_trains_error() -> None:
-    raised = WorkerRaised.of(error="DatasetError", message="bad label", hint="mend it", traceback="")
-    failure = classify(_Group({0: pickle.loads(pickle.dumps(raised))}))
-    assert failure == Failure(FailureKind.RAISED, "bad label", "mend it", "DatasetError", "")
+    failure = classify(_raised(error="DatasetError", message="bad label", hint="mend it"))
+    assert failure == Failure(FailureKind.DATA, "bad label", "mend it", "DatasetError")
 
 
 def test_a_dead_process_is_a_lost_worker() -> None:
     died = type("ActorDiedError", (Exception,), {})("x")
     assert classify(_Group({0: died})).kind is FailureKind.WORKER_LOST
+
+
+def test_a_preempted_node_is_nobodys_fault() -> None:
+    died = type("ActorDiedError", (Exception,), {"preempted": True})("x\n\tip: 10.0.0.7\n")
+    assert (classify(_Group({0: died})).kind, classify(_Group({0: died})).node) == (FailureKind.PREEMPTION, "10.0.0.7")
+
+
+@pytest.mark.parametrize(
+    ("facts", "kind"),
+    [
+        ({"error": "OutOfMemoryError", "message": "OutOfMemoryError: CUDA out of memory."}, FailureKind.OUT_OF_MEMORY),
+        ({"error": "RuntimeError", "message": "DataLoader: Cannot allocate memory"}, FailureKind.OUT_OF_MEMORY),
+        ({"error": "RuntimeError", "message": "CUDA error: uncorrectable ECC error"}, FailureKind.BAD_NODE),
+        ({"error": "OSError", "message": "[Errno 28] No space left on device"}, FailureKind.BAD_NODE),
+        ({"error": "UnidentifiedImageError", "message": "cannot identify 'a.png'"}, FailureKind.DATA),
+        ({"error": "CheckpointError", "message": "damaged"}, FailureKind.STORAGE),
+        ({"error": "ConfigError", "message": "imgsz"}, FailureKind.USER),
+        ({"error": "ValueError", "message": "shape"}, FailureKind.PLUGIN),
+    ],
+)
+def test_what_a_worker_raised_names_who_is_at_fault(facts: dict[str, str], kind: FailureKind) -> None:
+    assert classify(_raised(**facts)).kind is kind
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (DatasetError("no such folder"), FailureKind.DATA),
+        (EnvironmentBuildError("no network"), FailureKind.ENVIRONMENT),
+        (CheckpointError("damaged"), FailureKind.STORAGE),
+    ],
+)
+def test_our_own_errors_keep_their_words(error: Exception, kind: FailureKind) -> None:
+    assert (classify(error).kind, classify(error).message) == (kind, error.args[0])
+
+
+PEER_GONE = {"error": "RuntimeError", "message": "RuntimeError: [gloo] Connection closed by peer [127.0.0.1]:4242"}
+
+
+def test_a_worker_whose_peer_died_is_a_lost_worker_and_tried_again() -> None:
+    assert classify(_raised(**PEER_GONE)).kind is FailureKind.WORKER_LOST
+
+
+def test_what_a_worker_raised_comes_before_what_its_peers_then_miss() -> None:
+    peer, cause = _raised(**PEER_GONE), _raised(error="DatasetError", message="bad label")
+    failure = classify(_Group({0: peer, 1: cause}))
+    assert (failure.kind, failure.message) == (FailureKind.DATA, "bad label")
+
+
+def test_what_a_worker_died_of_comes_before_what_its_peers_then_miss() -> None:
+    assert classify(_Group({0: _raised(**PEER_GONE), 1: OutOfMemoryError()})).kind is FailureKind.OUT_OF_MEMORY
+
+
+def test_a_plugins_rule_comes_before_ours() -> None:
+    rule = FailureRule(FailureKind.USER, error="OSError", pattern="No space", hint="choose another cache folder")
+    failure = classify(_raised(error="OSError", message="No space left on device"), [rule])
+    assert (failure.kind, failure.hint) == (FailureKind.USER, "choose another cache folder")
+
+
+def test_a_rule_without_any_condition_fits_nothing() -> None:
+    assert not FailureRule(FailureKind.USER).fits("ValueError", "x")

@@ -3,12 +3,29 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 
-from eagleray.contract import ConfigError, Framework, ModelCard, ModelStatus, PluginError, UnknownNameError
-from eagleray.plugins.catalogue import config_model, config_schema, find_models, resolve_model, validate_config
+from eagleray.contract import (
+    ConfigError,
+    Framework,
+    ModelCard,
+    ModelStatus,
+    OpenModels,
+    PluginError,
+    UnknownNameError,
+)
+from eagleray.plugins.catalogue import (
+    config_model,
+    config_schema,
+    find_card,
+    find_models,
+    resolve_model,
+    validate_config,
+)
 from eagleray.plugins.host import Catalogue, PluginFramework
+from eagleray.plugins.validity import faults_of
 from eagleray.testing.echo import FRAMEWORK as ECHO
 
 TASKS = ("object-detection", "image-segmentation", "image-classification")
@@ -95,3 +112,38 @@ def test_a_config_that_is_no_pydantic_model_is_the_plugins_fault(reference: str)
     framework = dataclasses.replace(ECHO, configs={"image-classification": reference})
     with pytest.raises(PluginError, match=reference):
         config_model(framework, "image-classification")
+
+
+OPEN = OpenModels(r"[\w.-]+/[\w.-]+", "fetched from the hub by its id")
+
+
+def test_a_name_outside_the_catalogue_needs_a_framework_that_is_open_and_a_task() -> None:
+    with pytest.raises(UnknownNameError):
+        find_card(YOLO, "org/model", "detect")
+    card = find_card(dataclasses.replace(YOLO, open_models=OPEN), "org/model", "detect")
+    assert (card.name, card.task, card.weights, card.parameters) == ("org/model", "object-detection", "org/model", None)
+    with pytest.raises(ConfigError, match="--task"):
+        find_card(dataclasses.replace(YOLO, open_models=OPEN), "org/model")
+
+
+def test_an_open_framework_still_names_the_nearest_of_its_catalogue() -> None:
+    with pytest.raises(UnknownNameError, match="Did you mean 'yolo11n'"):
+        find_card(dataclasses.replace(YOLO, open_models=OPEN), "yolo11m", "detect")
+
+
+def test_a_folder_is_a_model_by_its_absolute_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine").mkdir()
+    monkeypatch.chdir(tmp_path)
+    framework = dataclasses.replace(YOLO, open_models=OPEN)
+    card = find_card(framework, "mine", "detect")
+    assert card.name == str((tmp_path / "mine").resolve()) and not card.weights.startswith("/")
+
+
+def test_a_task_that_the_open_framework_lacks_is_refused() -> None:
+    with pytest.raises(ConfigError, match="does not offer"):
+        find_card(dataclasses.replace(YOLO, open_models=OPEN), "org/model", "mask-generation")
+
+
+def test_an_open_pattern_that_is_no_expression_is_a_fault() -> None:
+    faults = faults_of(dataclasses.replace(YOLO, open_models=OpenModels("(", "")))
+    assert any("no regular expression" in fault for fault in faults)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from eagleray.contract import PluginError, UnknownNameError
+from eagleray.contract import PluginError, UnknownNameError, versions
 from eagleray.plugins.host import Quarantine, discover
 from eagleray.settings import Settings
 from eagleray.testing.echo import FRAMEWORK
@@ -179,3 +179,13 @@ def test_callbacks_are_made_when_asked_for_and_one_that_raises_costs_the_others_
 
 def test_the_reference_framework_is_valid() -> None:
     assert dataclasses.asdict(FRAMEWORK)["name"] in discover(settings()).frameworks
+
+
+def test_a_plugin_of_a_version_that_ends_is_offered_with_a_warning(
+    install: Install, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(versions, "OLDEST_VERSION", 0)
+    monkeypatch.setattr(versions, "ENDING", {0: "0.9"})
+    install("old", GOOD.format(changes="name='old', contract_version=0"))
+    with pytest.warns(versions.ContractDeprecation, match=r"eagleray-old: .* ends with eagleray 0\.9"):
+        assert "old" in discover(settings()).frameworks

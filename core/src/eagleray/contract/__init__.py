@@ -28,9 +28,11 @@ from eagleray.contract.framework import (
     Metric,
     ModelCard,
     ModelStatus,
+    OpenModels,
     ProcessGroup,
 )
 from eagleray.contract.hooks import PROJECT, hookimpl
+from eagleray.contract.predictor import Predictor, open_image, run_lengths
 from eagleray.contract.tasks import TASKS, normalise_task
 
 __all__ = [
@@ -51,7 +53,9 @@ __all__ = [
     "Metric",
     "ModelCard",
     "ModelStatus",
+    "OpenModels",
     "PluginError",
+    "Predictor",
     "ProcessGroup",
     "Resume",
     "Split",
@@ -65,4 +69,6 @@ __all__ = [
     "WeightsError",
     "hookimpl",
     "normalise_task",
+    "open_image",
+    "run_lengths",
 ]

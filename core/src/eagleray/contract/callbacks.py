@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 
+def _unheard(text: str) -> None:
+    pass
+
+
 @dataclass(frozen=True)
 class RunInfo:
-    """What a callback is told of the job: its id, attempt (1-based) and spec as plain data."""
+    """What a callback is told of the job.
+
+    Attributes:
+        attempt: 1-based.
+        spec: the job's description as plain data.
+        location: the job's folder in the store, as a person types it.
+        tracked_at: call it with the address of a page that shows this run; it stands in the job's record.
+        warn: call it with a sentence that the job's owner should read.
+    """
 
     job_id: int
     attempt: int
     spec: Mapping[str, Any]
     location: str
+    tracked_at: Callable[[str], None] = _unheard
+    warn: Callable[[str], None] = _unheard
 
 
 class TrainingCallbacks:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -19,12 +19,14 @@ class Split:
         num_images: pictures, backgrounds included.
         num_annotations: objects (detection, segmentation, pose) or labelled pictures (classification).
         num_backgrounds: pictures without any object.
+        annotations: file or folder of the labels, relative to the dataset's path; empty where folders are the labels.
     """
 
     images: str
     num_images: int
     num_annotations: int
     num_backgrounds: int = 0
+    annotations: str = ""
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,9 @@ class TrainingContext:
         learning_rate: None leaves the framework's default.
         config: the validated `advanced_config`, an instance of the plugin's model for the task.
         pretrained: whether to start from pretrained weights.
-        weights: their file on this node; None: not in the store, the adapter fetches them and calls `keep_weights`.
+        weights: their file on this node, or their folder where they are several files, to change freely; None: not in
+            the store, the adapter fetches them and calls `keep_weights`.
+        further_weights: files of the card's `further_weights`, by name.
         work_dir: the only place to write to; empty at start.
         device: `cpu` or `cuda:0`.
         resume: where to continue, or None for a fresh start.
@@ -119,6 +123,7 @@ class TrainingContext:
     pretrained: bool = True
     weights: Path | None = None
     weights_location: str = ""
+    further_weights: Mapping[str, Path] = field(default_factory=dict)
     resume: Resume | None = None
     rank: int = 0
     world_size: int = 1
@@ -142,7 +147,7 @@ class TrainingContext:
         return self.host.should_stop()
 
     def keep_weights(self, path: Path) -> None:
-        """Keep pretrained weights that the framework fetched, so that no later job fetches them again."""
+        """Keep pretrained weights that the framework fetched, a file or a folder, so that no later job fetches them."""
         self.host.keep_weights(path)
 
     def keep_file(self, path: Path, name: str = "") -> None:

@@ -29,7 +29,9 @@ class ModelCard:
     """A model of the catalogue, for one task.
 
     `weights` is the name (without suffix) under `pretrained_weights/{framework}/` in the store; empty: there are none.
-    `reason` says why a model that is not `trainable` is not, or what it needs.
+    `further_weights` are names of the same kind that training cannot do without (a text encoder's, say): the host
+    refuses a job for which the store lacks them. `reason` says why a model that is not `trainable` is not, or what it
+    needs.
     """
 
     name: str
@@ -39,6 +41,7 @@ class ModelCard:
     status: ModelStatus = ModelStatus.TRAINABLE
     reason: str = ""
     description: str = ""
+    further_weights: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,20 @@ class Metric:
         if best is None:
             return True
         return value > best if self.mode == "max" else value < best
+
+
+@dataclass(frozen=True)
+class OpenModels:
+    """Names outside the catalogue that a job may give, for a framework that trains more than a list can hold.
+
+    Attributes:
+        pattern: regular expression for the whole name, narrow enough to leave out a misspelt name of the catalogue
+            (`[^/]+/[^/]+`, say). A folder that exists is always accepted, and is named by its absolute path.
+        note: where such a model comes from, as a clause; the job's plan shows it.
+    """
+
+    pattern: str
+    note: str
 
 
 @dataclass(frozen=True)
@@ -100,6 +117,7 @@ class Framework:
         portable_file: the one file of a checkpoint folder that becomes `best.pt` and `last.pt`.
         best_metrics: task → the metric that chooses `best`.
         dataset_formats: the forms that the adapter trains from, preferred first.
+        open_models: which names outside `models` a job may give; None: none.
     """
 
     name: str
@@ -117,4 +135,5 @@ class Framework:
     predictor: str = ""
     process_group: ProcessGroup = ProcessGroup.NONE
     capabilities: Capabilities = Capabilities()
+    open_models: OpenModels | None = None
     contract_version: int = CONTRACT_VERSION

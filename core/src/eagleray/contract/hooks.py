@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pluggy
 
 from eagleray.contract.callbacks import TrainingCallbacks
+from eagleray.contract.failures import FailureRule
 from eagleray.contract.framework import Framework
 
 PROJECT = "eagleray"
@@ -28,4 +29,12 @@ def register_callbacks(register: Callable[[TrainingCallbacks], None]) -> None:
     """Offer callbacks: call `register(callbacks)` for each.
 
     When: before the first attempt of a job. Where: the job's driver.
+    """
+
+
+@hookspec
+def register_failure_rules(register: Callable[[FailureRule], None]) -> None:
+    """Say what your framework's errors mean: call `register(rule)` for each.
+
+    When: after an attempt of one of your frameworks has failed. Where: the job's driver.
     """

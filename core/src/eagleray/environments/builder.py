@@ -28,6 +28,7 @@ from eagleray.environments.ready import (
     build_lock_path,
     is_ready,
     python_of,
+    read_marker,
     write_marker,
 )
 
@@ -82,7 +83,8 @@ def build(
         timeout_s: for the building, and before that as long again for somebody else's.
         say: gets every line of progress.
         offline: take packages from uv's cache alone.
-        check: `import` imports the modules, which a missing system library fails; `find` only sees that they are there.
+        check: `import` imports the modules, which a missing system library fails, also where the environment is there
+            but was not imported from yet; `find` only sees that they are there, and leaves the import to the worker.
 
     Raises:
         EnvironmentBuildError: it could not be built; nothing of it is left behind.
@@ -96,9 +98,10 @@ def build(
             timeout_s=timeout_s,
             waiting=lambda: say(f"waiting for another process that builds {name}…"),
         ) as descriptor:
-            if found := is_ready(lock, root):
-                return BuiltEnvironment(path, found.python, time.monotonic() - started, reused=True)
             work = _Build(lock, path, tuple(imports), check, time.monotonic() + timeout_s, say, offline, descriptor)
+            if found := is_ready(lock, root):
+                _check_further(work)
+                return BuiltEnvironment(path, found.python, time.monotonic() - started, reused=True)
             _build_or_remove(work, timeout_s)
     except LockTimeoutError as error:
         raise EnvironmentBuildError(
@@ -142,7 +145,7 @@ def _build_or_remove(work: _Build, timeout_s: float) -> None:
         _remove(work.path)
         _install(work)
         _check(work)
-        write_marker(work.path, work.lock)
+        write_marker(work.path, work.lock, imported=work.check == "import")
     except BaseException as error:
         _remove(work.path, quietly=True)
         if isinstance(error, TimeoutError):
@@ -152,6 +155,14 @@ def _build_or_remove(work: _Build, timeout_s: float) -> None:
         if isinstance(error, ProcessFailedError):
             raise _install_failed(work, error) from error
         raise
+
+
+def _check_further(work: _Build) -> None:
+    """Import in an environment whose modules were only looked for. A failure leaves it: mend the machine, try again."""
+    marker = read_marker(work.path)
+    if work.check == "import" and marker is not None and not marker.get("imported"):
+        _check(work)
+        write_marker(work.path, work.lock, imported=True)
 
 
 def _install(work: _Build) -> None:

@@ -65,12 +65,17 @@ def read_marker(path: Path) -> dict[str, Any] | None:
     return marker if whole else None
 
 
-def write_marker(path: Path, lock: Lock) -> None:
-    """Make the environment count, at once or not at all. The marker's modification time is the time of last use."""
+def write_marker(path: Path, lock: Lock, *, imported: bool) -> None:
+    """Make the environment count, at once or not at all. The marker's modification time is the time of last use.
+
+    Args:
+        imported: whether its modules were imported, not only found.
+    """
     marker = {
         "name": path.name,
         "built_at": time.time(),
         "lock": lock.reference,
+        "imported": imported,
         "versions": {pin.name: pin.version for pin in lock.requirements if not pin.marker or _unique(lock, pin.name)},
     }
     temporary = path / f".{MARKER}.new"

@@ -30,6 +30,7 @@ class DriverChannel:
         self._listener = Listener((host, port), backlog=64)
         self._receive = receive
         self._lock = threading.Lock()
+        self._left = threading.Condition(self._lock)
         self._connections: set[Connection] = set()
         self._workers: set[Connection] = set()
         self._stopping = False
@@ -50,6 +51,11 @@ class DriverChannel:
             workers = list(self._workers)
         for connection in workers:
             _send(connection, {"type": "stop"})
+
+    def drain(self, timeout_s: float) -> bool:
+        """Wait until workers that have ended are read to their last word; whether all were in time."""
+        with self._left:
+            return self._left.wait_for(lambda: not self._workers, timeout_s)
 
     def close(self) -> None:
         self._closed = True
@@ -88,9 +94,10 @@ class DriverChannel:
                 _send(connection, {"type": "stop"})
             while True:
                 self._receive(json.loads(connection.recv_bytes(16 * 2**20)))
-        with self._lock:
+        with self._left:
             self._connections.discard(connection)
             self._workers.discard(connection)
+            self._left.notify_all()
         connection.close()
 
 

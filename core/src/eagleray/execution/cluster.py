@@ -34,7 +34,7 @@ if "RAY_ADDRESS" not in os.environ and "RAY_AUTH_MODE" not in os.environ:
 import ray
 
 from eagleray.contract.errors import ClusterError
-from eagleray.execution.trainer import autoscaling_maximum
+from eagleray.execution.resources import autoscaling_maximum
 
 IGNORED = ["**/__pycache__", "**/*.pyc"]
 

@@ -9,25 +9,22 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from typing import Any
 
 from filelock import FileLock, Timeout
 
 from eagleray.contract.callbacks import RunInfo, TrainingCallbacks
-from eagleray.contract.errors import (
-    CheckpointError,
-    ClusterError,
-    ConfigError,
-    EaglerayError,
-    EnvironmentBuildError,
-    TrainingError,
-)
+from eagleray.contract.errors import CheckpointError, ConfigError, EaglerayError
+from eagleray.contract.failures import FailureKind, FailureRule
 from eagleray.execution import cluster as ray_cluster
 from eagleray.execution.channel import DriverChannel, Message
-from eagleray.execution.failures import Failure, FailureKind, Retry, classify, decide
+from eagleray.execution.failures import Failure, classify, error_of
+from eagleray.execution.payload import worker_payload
+from eagleray.execution.pending_uploads import settle
 from eagleray.execution.prepare import prepare_nodes
-from eagleray.execution.runtime_env import FIELD, is_switched_on
+from eagleray.execution.retries import ALONE, RetryAfter, after_failure
+from eagleray.execution.runtime_env import FIELD, field_value, is_switched_on
+from eagleray.execution.shared_store import check_nodes
 from eagleray.execution.signals import StopSignals
 from eagleray.execution.torch_backend import TorchGroupConfig
 from eagleray.execution.trainer import WorkerGroupSpec, fit
@@ -41,11 +38,21 @@ from eagleray.storage.checkpoints import Checkpoints, Manifest
 from eagleray.storage.store import Store
 
 Emit = Callable[[Message], None]
+# For how long the line of a worker that has ended is read on. Only one whose node is lost takes so long.
+LAST_WORDS_S = 5.0
 logger = logging.getLogger("eagleray")
 
 
 class JobDriver:
-    """Runs one job in this process. Use `run()` once, in the main thread."""
+    """Runs one job in this process. Use `run()` once, in the main thread.
+
+    Args:
+        resumed: the record to continue; None: a new job.
+        attempt: run only this attempt; what follows its failure is the caller's decision. None: as many as are due.
+        cluster: a connection that is the caller's; None: one of its own.
+        rules: what the plugin says of its errors.
+        avoid_nodes: Ray node ids that get no worker.
+    """
 
     def __init__(
         self,
@@ -56,6 +63,10 @@ class JobDriver:
         *,
         callbacks: Sequence[TrainingCallbacks] = (),
         resumed: JobRecord | None = None,
+        attempt: int | None = None,
+        cluster: ray_cluster.Cluster | None = None,
+        rules: Sequence[FailureRule] = (),
+        avoid_nodes: Sequence[str] = (),
     ) -> None:
         self._plan = plan
         self._store = store
@@ -63,6 +74,11 @@ class JobDriver:
         self._emit = emit
         self._callbacks = callbacks
         self._resumed = resumed
+        self._only_attempt = attempt
+        self._cluster = cluster
+        self._rules = rules
+        self._avoid_nodes = set(avoid_nodes)
+        self.failure: Failure | None = None
         self._channel: DriverChannel | None = None
         self._signals = StopSignals(self._request_stop)
         self._python = ""
@@ -79,10 +95,11 @@ class JobDriver:
             EaglerayError: the job could not start (no record is made), or has failed (the record says so too).
         """
         with contextlib.ExitStack() as held:
-            if self._resumed is not None:
+            # Attempts are fenced by their number instead: one that is frozen must not keep its successor out.
+            if self._resumed is not None and self._only_attempt is None:
                 held.enter_context(self._sole_driver(self._resumed.id))
             held.enter_context(self._signals)
-            cluster = held.enter_context(ray_cluster.connect(self._plan.packages))
+            cluster = self._cluster or held.enter_context(ray_cluster.connect(self._plan.packages))
             cluster.check_room(self._plan.resources_per_worker, self._plan.spec.scaling.min_workers)
             self._run = run = RunRecord.start(self._store, self._plan, self._resumed, self._emit)
             if self._resumed is None:
@@ -99,6 +116,12 @@ class JobDriver:
             except Exception as error:
                 self._end(run, Phase.FAILED, f"{type(error).__name__}: {error}")
                 raise
+
+    def cancel(self, *, fenced: bool = False) -> None:
+        """End at once, from any thread; `fenced`: and write nothing more, for the job has moved on without this one."""
+        if fenced and self._run is not None:
+            self._run.fenced = True
+        self._signals.cancel()
 
     def _remove_work_folders(self, job_id: int) -> None:
         for folder in self._settings.work.glob(f"job-{job_id}-*"):
@@ -119,6 +142,7 @@ class JobDriver:
 
     def _run_recorded(self, run: RunRecord, cluster: ray_cluster.Cluster) -> JobRecord:
         run.advance(Phase.PREPARING, "environment")
+        check_nodes(cluster, self._store, self._plan.resources_per_worker)
         self._python = prepare_nodes(
             cluster,
             self._plan.framework.environment,
@@ -128,7 +152,7 @@ class JobDriver:
         self._channel = DriverChannel(cluster.driver_address, self._receive)
         try:
             self._signals.graceful = True
-            outcome = self._attempts(run)
+            outcome = self._attempts(run, cluster)
         finally:
             self._signals.graceful = False
             self._channel.close()
@@ -137,14 +161,16 @@ class JobDriver:
             return self._end(run, Phase.CANCELLED, "stopped")
         return self._end(run, Phase.COMPLETED, "")
 
-    def _attempts(self, run: RunRecord) -> dict[str, Any]:
+    def _attempts(self, run: RunRecord, cluster: ray_cluster.Cluster) -> dict[str, Any]:
         """Attempts until one ends by itself; each continues from the newest valid checkpoint."""
         checkpoints = Checkpoints(self._store, run.prefix)
-        failures = 0
+        counts: dict[str, int] = {}
+        if run.record.attempts:
+            settle(cluster, self._store, self._settings, run.record.id, run.warn)
         while True:
             manifest = self._newest(checkpoints, run)
             progress_before = manifest.epoch if manifest else 0
-            run.begin_attempt(manifest)
+            run.begin_attempt(manifest, self._only_attempt)
             checkpoints.sweep(run.attempt)
             self._call("on_train_begin", self._info(run))
             result = self._attempt(run, manifest)
@@ -156,17 +182,31 @@ class JobDriver:
             run.end_attempt(result.kind.value, result.message)
             if self._signals.stop_requested:
                 return {"stopped": True, "metrics": {}, "warnings": [], "epoch": 0}
+            self.failure = result
+            if self._only_attempt is not None:
+                raise error_of(result, result.message)
+            settle(cluster, self._store, self._settings, run.record.id, run.warn)
             newest = checkpoints.newest_valid(lambda _: None)
-            failures = 1 if newest and newest.epoch > progress_before else failures + 1
-            decision = decide(result, failures_without_progress=failures, max_failures=self._plan.spec.max_failures)
-            if not isinstance(decision, Retry):
-                raise _error_of(result, decision.reason)
+            counts = {} if newest and newest.epoch > progress_before else counts
+            counts[result.kind.value] = counts.get(result.kind.value, 0) + 1
+            decision = after_failure(
+                result,
+                counts,
+                max_failures=self._plan.spec.max_failures,
+                seed=f"{run.record.id}/{run.attempt}",
+                budgets=ALONE,
+            )
+            if not isinstance(decision, RetryAfter):
+                raise error_of(result, decision.reason)
+            if decision.avoid_node:
+                self._avoid_nodes |= {node.node_id for node in cluster.nodes() if node.address == decision.avoid_node}
             run.warn(f"Attempt {run.attempt} ended: {decision.reason} It starts again from the newest checkpoint.")
             self._wait(decision.after_s)
 
     def _newest(self, checkpoints: Checkpoints, run: RunRecord) -> Manifest | None:
         """Where to continue. Checkpoints that are there but all damaged are never silently trained over."""
         manifest = checkpoints.newest_valid(run.warn)
+        checkpoints.republish()
         if manifest is None and checkpoints.all():
             raise CheckpointError(
                 f"None of the checkpoints of job {run.record.id} can be read; the warnings name what is wrong.",
@@ -188,13 +228,16 @@ class JobDriver:
         thread.start()
         while thread.is_alive() and not self._signals.cancelled.is_set():
             thread.join(0.1)
+        if self._channel is not None and not self._signals.cancelled.is_set():
+            # Ray tells of a worker's end before its last lines are read.
+            self._channel.drain(LAST_WORDS_S)
         run.collect_logs(self._settings)
         if "error" in outcome:
-            failure = classify(outcome["error"])
+            failure = classify(outcome["error"], self._rules)
             if failure.traceback:
                 run.keep_text("logs", f"attempt-{run.attempt}-error.txt", failure.traceback)
             return failure
-        return outcome.get("result") or Failure(FailureKind.RAISED, "The worker ended without a result.")
+        return outcome.get("result") or Failure(FailureKind.PLUGIN, "The worker ended without a result.")
 
     def _fit(self, run: RunRecord, manifest: Manifest | None) -> dict[str, Any]:
         plan, scaling = self._plan, self._plan.spec.scaling
@@ -204,14 +247,14 @@ class JobDriver:
             plan.resources_per_worker["CPU"],
             scaling.gpus_per_worker,
             scaling.accelerator_type,
+            tuple(sorted(self._avoid_nodes)),
         )
         runtime_env: dict[str, Any] = {"py_executable": self._python}
         if is_switched_on():
-            environment = plan.framework.environment
-            runtime_env[FIELD] = {"lock": environment.lock, "imports": list(environment.imports)}
+            runtime_env[FIELD] = field_value(plan.framework.environment)
         result = fit(
             training_loop,
-            self._payload(run, manifest),
+            worker_payload(plan, run, manifest, self._store, self._channel.address),
             name=f"job-{run.record.id}-{run.attempt}-{uuid.uuid4().hex[:8]}",
             workers=workers,
             worker_runtime_env=runtime_env,
@@ -220,44 +263,6 @@ class JobDriver:
             on_report=lambda report: self._on_report(run, dict(report)),
         )
         return dict(result)
-
-    def _payload(self, run: RunRecord, manifest: Manifest | None) -> dict[str, Any]:
-        """Everything a worker needs, as plain data."""
-        plan, spec = self._plan, self._plan.spec
-        assert self._channel is not None
-        dataset = asdict(plan.dataset.dataset)
-        dataset["path"] = str(plan.dataset.dataset.path.resolve())
-        return {
-            "job_id": run.record.id,
-            "attempt": run.attempt,
-            "framework": plan.framework.name,
-            "adapter": plan.framework.adapter,
-            "config_model": plan.framework.configs[plan.task],
-            "config": plan.config.model_dump(mode="json", exclude_unset=True),
-            "dataset": dataset,
-            "model": {**asdict(plan.model), "status": plan.model.status.value},
-            "task": plan.task,
-            "epochs": spec.epochs,
-            "batch_size": spec.batch_size,
-            "learning_rate": spec.learning_rate,
-            "seed": spec.seed,
-            "pretrained": bool(spec.pretrained),
-            "weights_file": plan.weights_file,
-            "weights_location": plan.weights_location,
-            "store": self._store.location,
-            "prefix": run.prefix,
-            "checkpoint_every": spec.checkpoint_every,
-            "metric": {"name": plan.metric.name, "mode": plan.metric.mode},
-            "best": {
-                "value": manifest.best_value if manifest else None,
-                "epoch": manifest.best_epoch if manifest else 0,
-            },
-            "portable_file": plan.framework.portable_file,
-            "env_vars": dict(plan.framework.environment.env_vars),
-            "cpus_per_worker": spec.scaling.cpus_per_worker,
-            "channel": self._channel.address,
-            "resume": manifest.model_dump(mode="json") if manifest else None,
-        }
 
     def _receive(self, message: Message) -> None:
         """A worker's message, in a reader thread of the channel."""
@@ -297,12 +302,15 @@ class JobDriver:
                     self._run.warn(f"{type(callbacks).__name__}.{hook} raised {type(error).__name__}: {error}")
 
     def _info(self, run: RunRecord) -> RunInfo:
-        return RunInfo(run.record.id, run.attempt, self._plan.spec.plain(), run.location)
+        return RunInfo(
+            run.record.id, run.attempt, self._plan.spec.plain(), run.location, run.set_tracking_url, run.warn
+        )
 
     def _end(self, run: RunRecord, phase: Phase, message: str) -> JobRecord:
         run.finish(phase, message)
         self._call("on_train_end", self._info(run), phase.value, run.record.metrics)
         run.save()
+        run.flush(self._settings)
         return run.record
 
     def _request_stop(self) -> None:
@@ -315,23 +323,3 @@ class JobDriver:
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline and not self._signals.stop_requested:
             time.sleep(0.1)
-
-
-_ERRORS: dict[FailureKind, type[EaglerayError]] = {
-    FailureKind.CLUSTER: ClusterError,
-    FailureKind.ENVIRONMENT: EnvironmentBuildError,
-}
-
-
-def _error_of(failure: Failure, reason: str) -> EaglerayError:
-    """The worker's error as the class it had there, so that exit codes survive the border."""
-    known = {kind.__name__: kind for kind in _family(EaglerayError)}
-    kind = known.get(failure.error) or _ERRORS.get(failure.kind, TrainingError)
-    hint = failure.hint
-    if failure.traceback:
-        hint = (hint + " The traceback is in the job's logs.").strip()
-    return kind(reason, hint)
-
-
-def _family(root: type[EaglerayError]) -> list[type[EaglerayError]]:
-    return [root] + [member for child in root.__subclasses__() for member in _family(child)]

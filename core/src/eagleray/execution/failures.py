@@ -1,18 +1,15 @@
-"""What went wrong in an attempt, and what to do about it: values, decided without a cluster."""
+"""What went wrong in an attempt, as a value: found in the error, never in a cluster."""
 
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any
 
-
-class FailureKind(StrEnum):
-    WORKER_LOST = "worker-lost"  # the process died: killed, out of memory, segmentation fault, node gone
-    RAISED = "raised"  # the adapter raised; the same input would raise again
-    CLUSTER = "cluster"  # the workers could not be placed
-    ENVIRONMENT = "environment"
+from eagleray.contract.errors import ClusterError, EaglerayError, EnvironmentBuildError, TrainingError
+from eagleray.contract.failures import FailureKind, FailureRule
 
 
 @dataclass(frozen=True)
@@ -20,7 +17,8 @@ class Failure:
     """One attempt's end.
 
     Attributes:
-        error: where the worker raised one of our errors: its class name, message and hint.
+        error: where the worker raised: its exception's class name.
+        node: id or address of the node it happened on, where that is known.
     """
 
     kind: FailureKind
@@ -28,36 +26,7 @@ class Failure:
     hint: str = ""
     error: str = ""
     traceback: str = ""
-
-
-@dataclass(frozen=True)
-class Retry:
-    after_s: float
-    reason: str
-
-
-@dataclass(frozen=True)
-class GiveUp:
-    reason: str
-
-
-def decide(failure: Failure, *, failures_without_progress: int, max_failures: int) -> Retry | GiveUp:
-    """Whether another attempt is worth it.
-
-    Args:
-        failures_without_progress: lost attempts since the last new checkpoint, this one included.
-        max_failures: how many of them are allowed (`JobSpec.max_failures`).
-    """
-    if failure.kind is not FailureKind.WORKER_LOST:
-        return GiveUp(failure.message)
-    if failures_without_progress > max_failures:
-        return GiveUp(
-            f"a worker died {failures_without_progress} times without a new checkpoint in between: {failure.message}"
-        )
-    # The first restart is free: most deaths are single, and a fresh start costs seconds anyway.
-    return Retry(
-        after_s=0.0 if failures_without_progress <= 1 else 2.0**failures_without_progress, reason=failure.message
-    )
+    node: str = ""
 
 
 class WorkerRaised(RuntimeError):
@@ -75,20 +44,85 @@ class WorkerRaised(RuntimeError):
         return {str(key): str(value) for key, value in found.items()}
 
 
-def classify(error: BaseException) -> Failure:
-    """The failure behind what `fit` raised."""
-    for cause in _chain(error):
-        if isinstance(cause, WorkerRaised):
-            facts = cause.facts()
-            return Failure(
-                FailureKind.RAISED,
-                facts.get("message", ""),
-                facts.get("hint", ""),
-                facts.get("error", ""),
-                facts.get("traceback", ""),
-            )
-    names = {type(cause).__name__ for cause in _chain(error)}
+LESS_MEMORY = "Lower batch_size or the image size, or choose a smaller model; more workers share the batch."
+OTHER_NODE = "The node is left out from now on; look at its disk, driver and hardware."
+
+# Words of PyTorch, CUDA, NumPy and Linux that say more than the exception's class. Rules of plugins come before them.
+_RULES = (
+    FailureRule(
+        FailureKind.OUT_OF_MEMORY,
+        pattern=r"CUDA out of memory|OutOfMemoryError|can't allocate memory|std::bad_alloc|Cannot allocate memory"
+        r"|\bMemoryError\b",
+        hint=LESS_MEMORY,
+    ),
+    FailureRule(
+        FailureKind.BAD_NODE,
+        pattern=r"uncorrectable ECC|CUDA error: (unknown error|initialization error|all CUDA-capable devices are busy)"
+        r"|CUDA driver version is insufficient|No space left on device|\[Errno 5\] Input/output error"
+        r"|Read-only file system",
+        hint=OTHER_NODE,
+    ),
+    FailureRule(FailureKind.DATA, error="UnidentifiedImageError", hint="Repair or remove that file."),
+    # What gloo, NCCL and sockets say on the workers that are left when another one dies.
+    FailureRule(
+        FailureKind.WORKER_LOST,
+        pattern=r"Connection (closed|reset) by peer|remote process exited or there was a network error"
+        r"|NCCL communicator was aborted",
+    ),
+)
+
+# Kinds of our own errors by their `code`, wherever they are raised.
+_KINDS = {
+    "config": FailureKind.USER,
+    "unknown-name": FailureKind.USER,
+    "dataset": FailureKind.DATA,
+    "plugin": FailureKind.PLUGIN,
+    "environment": FailureKind.ENVIRONMENT,
+    "storage": FailureKind.STORAGE,
+    "checkpoint": FailureKind.STORAGE,
+    "not-found": FailureKind.STORAGE,
+    "already-exists": FailureKind.STORAGE,
+    "weights": FailureKind.USER,
+    "cluster": FailureKind.CLUSTER,
+}
+
+
+def classify(error: BaseException, rules: Sequence[FailureRule] = ()) -> Failure:
+    """The failure behind what `fit` raised, or what a driver raised before it.
+
+    Args:
+        rules: those of the job's plugin.
+    """
+    chain = _chain(error)
+    raised = [_of_worker(cause.facts(), rules) for cause in chain if isinstance(cause, WorkerRaised)]
+    # A worker whose peer is gone raises, too; what the peer itself said, or died of, comes first.
+    if told := [failure for failure in raised if failure.kind is not FailureKind.WORKER_LOST]:
+        return told[0]
+    if raised:
+        died = _of_ray(error, chain, rules)
+        return raised[0] if died.kind is FailureKind.PLUGIN else died
+    for cause in chain:
+        if isinstance(cause, EaglerayError):
+            kind = _KINDS.get(cause.code, FailureKind.PLUGIN)
+            return Failure(kind, cause.message, cause.hint, type(cause).__name__)
+    return _of_ray(error, chain, rules)
+
+
+def _of_worker(facts: dict[str, str], rules: Sequence[FailureRule]) -> Failure:
+    name, message = facts.get("error", ""), facts.get("message", "")
+    trace, node = facts.get("traceback", ""), facts.get("node", "")
+    rule = _rule(name, f"{message}\n{trace}", rules)
+    if rule:
+        return Failure(rule.kind, message, rule.hint or facts.get("hint", ""), name, trace, node)
+    codes = {kind.__name__: kind.code for kind in _family(EaglerayError)}
+    kind = _KINDS.get(codes.get(name, ""), FailureKind.PLUGIN)
+    return Failure(kind, message, facts.get("hint", ""), name, trace, node)
+
+
+def _of_ray(error: BaseException, chain: list[BaseException], rules: Sequence[FailureRule]) -> Failure:
+    names = {type(cause).__name__ for cause in chain}
     text = " ".join(str(error).split())[:600]
+    node = _node(chain)
     if names & {"WorkerGroupStartupTimeoutError", "InsufficientClusterResourcesError"}:
         return Failure(
             FailureKind.CLUSTER,
@@ -96,12 +130,32 @@ def classify(error: BaseException) -> Failure:
             "Try `ray status` to see what is free, or ask for fewer workers.",
         )
     if names & {"RuntimeEnvSetupError", "ActorUnschedulableError"}:
-        return Failure(FailureKind.ENVIRONMENT, f"A node could not start the plugin's environment: {text}")
-    if names & {"OutOfMemoryError"}:
-        return Failure(FailureKind.WORKER_LOST, "A node ran out of memory.", "Lower batch_size or the image size.")
+        message = f"A node could not start the plugin's environment: {text}"
+        return Failure(FailureKind.ENVIRONMENT, message, node=node)
+    if "OutOfMemoryError" in names:
+        return Failure(FailureKind.OUT_OF_MEMORY, "A node ran out of memory.", LESS_MEMORY, node=node)
+    if any(getattr(cause, "preempted", False) for cause in chain):
+        return Failure(FailureKind.PREEMPTION, "A worker's node was taken away.", node=node)
+    if "NodeDiedError" in names or re.search(r"its node has died|The node has died", text):
+        return Failure(FailureKind.PREEMPTION, "A worker's node is gone.", node=node)
     if names & {"ActorDiedError", "RayActorError", "WorkerHealthCheckFailedError", "WorkerGroupStartupFailedError"}:
-        return Failure(FailureKind.WORKER_LOST, "A worker process died.")
-    return Failure(FailureKind.RAISED, f"{type(error).__name__}: {text}", traceback=str(error))
+        return Failure(FailureKind.WORKER_LOST, "A worker process died.", node=node)
+    rule = _rule(type(error).__name__, text, rules)
+    kind, hint = (rule.kind, rule.hint) if rule else (FailureKind.PLUGIN, "")
+    return Failure(kind, f"{type(error).__name__}: {text}", hint, traceback=str(error), node=node)
+
+
+def _rule(error: str, text: str, rules: Sequence[FailureRule]) -> FailureRule | None:
+    return next((rule for rule in (*rules, *_RULES) if rule.fits(error, text)), None)
+
+
+def _node(chain: list[BaseException]) -> str:
+    """The address that Ray names in the text of an actor's death."""
+    for cause in chain:
+        found = re.search(r"\bip: ([0-9a-fA-F.:]+)", str(cause))
+        if found:
+            return found[1].rstrip(".:")
+    return ""
 
 
 def _chain(error: BaseException) -> list[BaseException]:
@@ -120,3 +174,23 @@ def _chain(error: BaseException) -> list[BaseException]:
             if isinstance(inner, BaseException):
                 queue.append(inner)
     return found
+
+
+_ERRORS: dict[FailureKind, type[EaglerayError]] = {
+    FailureKind.CLUSTER: ClusterError,
+    FailureKind.ENVIRONMENT: EnvironmentBuildError,
+}
+
+
+def error_of(failure: Failure, reason: str) -> EaglerayError:
+    """The worker's error as the class it had there, so that exit codes survive the border."""
+    known = {kind.__name__: kind for kind in _family(EaglerayError)}
+    kind = known.get(failure.error) or _ERRORS.get(failure.kind, TrainingError)
+    hint = failure.hint
+    if failure.traceback:
+        hint = (hint + " The traceback is in the job's logs.").strip()
+    return kind(reason, hint)
+
+
+def _family(root: type[EaglerayError]) -> list[type[EaglerayError]]:
+    return [root] + [member for child in root.__subclasses__() for member in _family(child)]

@@ -16,6 +16,7 @@ from typing import Any
 from ray._private.runtime_env.plugin import RuntimeEnvPlugin
 
 from eagleray.contract.framework import Environment
+from eagleray.environments.lock import Lock, environment_name, parse_lock, read_lock
 
 FIELD = "eagleray"
 SWITCH = "RAY_RUNTIME_ENV_PLUGINS"
@@ -31,15 +32,21 @@ def is_switched_on() -> bool:
         return False
 
 
+def field_value(environment: Environment) -> dict[str, Any]:
+    """What the field `eagleray` holds: the lock itself, since a node may have just Ray and the core."""
+    lock = read_lock(environment.lock)
+    return {"lock": lock.reference, "text": lock.normalised, "imports": list(environment.imports)}
+
+
 class EnvironmentPlugin(RuntimeEnvPlugin):
-    """Builds the environment named in a runtime environment's field `eagleray` and starts workers in it."""
+    """Builds the environment of the lock in a runtime environment's field `eagleray` and starts workers in it."""
 
     name = FIELD
     priority = 5
 
     def get_uris(self, runtime_env: Any) -> list[str]:
         value = runtime_env.get(FIELD)
-        return [f"eagleray://{value['lock']}"] if value else []
+        return [f"eagleray://{environment_name(_lock(value))}"] if value else []
 
     async def create(self, uri: str | None, runtime_env: Any, context: Any, logger: logging.Logger) -> float:
         value = runtime_env.get(FIELD)
@@ -57,6 +64,10 @@ class EnvironmentPlugin(RuntimeEnvPlugin):
         return 0
 
     def _python(self, value: Any, logger: logging.Logger) -> str:
-        from eagleray.execution.prepare import build_here  # noqa: PLC0415 - the agent starts without the core's rooms
+        from eagleray.execution.prepare import build_here  # noqa: PLC0415 - it imports Ray's core, which takes seconds
 
-        return build_here(Environment(lock=value["lock"], imports=tuple(value["imports"])), logger.info)
+        return build_here(_lock(value), value["imports"], logger.info)
+
+
+def _lock(value: Any) -> Lock:
+    return parse_lock(value["text"], value["lock"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Callable
@@ -36,6 +37,12 @@ class StopSignals:
     ) -> None:
         for number, handler in self._previous.items():
             signal.signal(number, handler)  # type: ignore[arg-type]
+
+    def cancel(self) -> None:
+        """As two signals at once, from any thread."""
+        self.cancelled.set()
+        if not self.graceful:
+            os.kill(os.getpid(), signal.SIGINT)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         self._count += 1

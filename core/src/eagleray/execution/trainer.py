@@ -5,7 +5,7 @@ autoscaling coordinator for every run. None has work to do here: the driver live
 a placement group together with the driver that made it, datasets do not pass through Ray Data, and admission is not
 Ray's (docs/decisions.md, "The controller runs in the driver").
 
-This module and `runtime_env` are the only ones that touch Ray's private modules; Ray is pinned.
+This module, `resources` and `runtime_env` are the only ones that touch Ray's private modules; Ray is pinned.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import ray
-from ray._private.state import state as ray_state
 from ray.train import FailureConfig, Result, RunConfig, ScalingConfig
 from ray.train.backend import BackendConfig
 from ray.train.v2._internal.callbacks.datasets import DatasetsCallback
@@ -93,19 +92,24 @@ class _Reports(UserCallback):
         self._on_report(metrics[0])
 
 
-def autoscaling_maximum() -> dict[str, float]:
-    """What an autoscaling cluster can grow to, by resource; empty where the cluster does not grow."""
-    return ray_state.get_max_resources_from_cluster_config() or {}
+def _avoiding(nodes: tuple[str, ...]) -> dict[str, str] | None:
+    """Ray's label selector for "anywhere but there"."""
+    return {"ray.io/node-id": f"!in({','.join(nodes)})"} if nodes else None
 
 
 @dataclass(frozen=True)
 class WorkerGroupSpec:
-    """How many workers with what; `num_workers` is a number or an inclusive range."""
+    """How many workers with what; `num_workers` is a number or an inclusive range.
+
+    Attributes:
+        avoid_nodes: Ray node ids that get none.
+    """
 
     num_workers: int | tuple[int, int]
     cpus_per_worker: float
     gpus_per_worker: float
     accelerator_type: str | None = None
+    avoid_nodes: tuple[str, ...] = ()
 
     @property
     def resources_per_worker(self) -> dict[str, float]:
@@ -143,6 +147,7 @@ def fit(
             use_gpu=workers.gpus_per_worker > 0,
             resources_per_worker=workers.resources_per_worker,
             accelerator_type=workers.accelerator_type,
+            label_selector=_avoiding(workers.avoid_nodes),
         ),
         run_config=RunConfig(
             name=name,

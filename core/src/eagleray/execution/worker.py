@@ -12,22 +12,26 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
 import ray.train
 
 from eagleray.contract.adapter import TrainingAdapter
-from eagleray.contract.context import Dataset, Resume, Split, TrainingContext
-from eagleray.contract.errors import ClusterError, EaglerayError, PluginError
+from eagleray.contract.context import Dataset, Resume, TrainingContext
+from eagleray.contract.errors import EaglerayError, PluginError
 from eagleray.contract.framework import Metric, ModelCard, ModelStatus
 from eagleray.environments.ready import in_use
 from eagleray.execution.channel import WorkerChannel
 from eagleray.execution.failures import WorkerRaised
-from eagleray.execution.uploads import CheckpointWriter, PendingCheckpoint
+from eagleray.execution.shared_store import require_shared
+from eagleray.execution.uploads import Uploads, finish_others
+from eagleray.execution.worker_data import dataset_of
 from eagleray.execution.worker_log import capture_output
-from eagleray.settings import load_settings
+from eagleray.settings import Settings, load_settings
 from eagleray.storage import weights as weights_store
+from eagleray.storage.cache import NodeCache
 from eagleray.storage.checkpoints import Checkpoints, Manifest
 from eagleray.storage.opening import open_store
 from eagleray.storage.store import Store
@@ -35,6 +39,8 @@ from eagleray.storage.store import Store
 Payload = dict[str, Any]
 # Their metrics travel in every manifest; bounded, so that a manifest stays small.
 RECENT_EPOCHS = 32
+# By how much the wish to stop may reach one worker later than another.
+STOP_SKEW_S = 2.0
 
 
 def training_loop(payload: Payload) -> dict[str, Any]:
@@ -59,7 +65,7 @@ def training_loop(payload: Payload) -> dict[str, Any]:
         os.chdir(work_dir)
         # `eagleray envs prune` leaves alone what is held.
         with in_use(Path(sys.prefix)):
-            return _attempt(payload, work_dir, channel)
+            return _attempt(payload, settings, work_dir, channel)
     except BaseException as error:
         raise _as_text(error) from None
     finally:
@@ -69,21 +75,29 @@ def training_loop(payload: Payload) -> dict[str, Any]:
         channel.close()
 
 
-def _attempt(payload: Payload, work_dir: Path, channel: WorkerChannel) -> dict[str, Any]:
+def _attempt(payload: Payload, settings: Settings, work_dir: Path, channel: WorkerChannel) -> dict[str, Any]:
     _set_environment(payload, work_dir)
-    context = ray.train.get_context()
-    store = open_store(payload["store"])
-    checkpoints = Checkpoints(store, payload["prefix"])
-    host = WorkerHost(payload, work_dir, channel, store, checkpoints, context.get_world_rank())
-    adapter_class = _load(payload["adapter"])
-    adapter: TrainingAdapter = adapter_class(_context(payload, work_dir, host, store, checkpoints))
-    channel.send({"type": "phase", "phase": "running", "message": "loading data and model"})
-    adapter.load_data()
-    adapter.load_model()
-    adapter.train()
-    stopped = channel.stop_requested.is_set() and host.epoch < payload["epochs"]
-    metrics = {} if stopped else adapter.validate()
-    host.finish()
+    rank = ray.train.get_context().get_world_rank()
+    store = open_store(payload["store"], payload["store_access"])
+    require_shared(store, payload["store_id"])
+    host = WorkerHost(payload, settings, channel, store, rank)
+    try:
+        with ExitStack() as held:
+            dataset = dataset_of(payload, settings, work_dir, store, held)
+            adapter_class = _load(payload["adapter"])
+            adapter: TrainingAdapter = adapter_class(_context(payload, settings, work_dir, host, store, dataset))
+            channel.send({"type": "phase", "phase": "running", "message": "loading data and model"})
+            adapter.load_data()
+            adapter.load_model()
+            adapter.train()
+            if host.epoch < payload["epochs"] and ray.train.get_context().get_world_size() > 1:
+                # Another worker may have been told to stop, and have told this one, before the driver's word is here.
+                channel.stop_requested.wait(STOP_SKEW_S)
+            stopped = channel.stop_requested.is_set() and host.epoch < payload["epochs"]
+            metrics = {} if stopped else adapter.validate()
+    finally:
+        # Also what an adapter had saved that raises now.
+        host.finish()
     return {
         "epoch": host.epoch,
         "stopped": stopped,
@@ -98,16 +112,13 @@ class WorkerHost:
     def __init__(
         self,
         payload: Payload,
-        work_dir: Path,
+        settings: Settings,
         channel: WorkerChannel,
         store: Store,
-        checkpoints: Checkpoints,
         rank: int,
     ) -> None:
         self._payload = payload
-        self._work_dir = work_dir
         self._channel = channel
-        self._store = store
         self._rank = rank
         self._metric = Metric(**payload["metric"])
         self._best: float | None = payload["best"]["value"]
@@ -116,11 +127,14 @@ class WorkerHost:
         self._last_progress = 0.0
         self._recent: dict[int, dict[str, float]] = {}
         self.epoch: int = payload["resume"]["epoch"] if payload["resume"] else 0
-        self._writer = CheckpointWriter(checkpoints, payload, channel.send)
+        # One worker writes for all.
+        self._uploads = Uploads(store, settings, payload, channel.send) if rank == 0 else None
+        if self._uploads:
+            finish_others(store, settings)
 
     @property
     def warnings(self) -> list[str]:
-        return self._writer.warnings
+        return self._uploads.warnings if self._uploads else []
 
     def report(self, epoch: int, metrics: Mapping[str, float], save: Callable[[Path], None] | None) -> None:
         value = metrics.get(self._metric.name)
@@ -131,15 +145,14 @@ class WorkerHost:
         self._recent[epoch] = dict(metrics)
         self._recent.pop(epoch - RECENT_EPOCHS, None)
         due = improved or epoch % self._payload["checkpoint_every"] == 0 or epoch >= self._payload["epochs"]
-        if self._rank == 0 and save is not None and due:
-            folder = self._work_dir / ".checkpoints" / f"epoch-{epoch}"
-            folder.mkdir(parents=True)
-            save(folder)
-            self._writer.put(
-                PendingCheckpoint(
-                    folder, epoch, dict(metrics), improved, self._best, self._best_epoch, dict(self._recent)
-                )
-            )
+        if self._uploads and save is not None and due:
+            facts = {
+                "metrics": dict(metrics),
+                "best_value": self._best,
+                "best_epoch": self._best_epoch,
+                "recent": dict(self._recent),
+            }
+            self._uploads.checkpoint(save, epoch, improved, facts)
         seconds = time.monotonic() - self._started
         self._started = time.monotonic()
         ray.train.report(
@@ -163,24 +176,23 @@ class WorkerHost:
         return self._channel.stop_requested.is_set()
 
     def keep_weights(self, path: Path) -> None:
-        name = self._payload["model"]["weights"]
-        self._writer.guard(
-            f"weights {name}",
-            lambda: weights_store.keep_weights(self._store, self._payload["framework"], name, path),
-        )
+        if self._uploads:
+            model = self._payload["model"]
+            self._uploads.weights(path, self._payload["framework"], model["weights"] or model["name"])
 
     def keep_file(self, path: Path, name: str) -> None:
-        if self._rank == 0:
-            self._writer.guard(f"file {name}", lambda: self._store.put_file(f"{self._prefix}/files/{name}", path))
+        if self._uploads:
+            self._uploads.file(path, f"{self._prefix}/files/{name}")
 
     def publish_best(self, path: Path) -> None:
-        if self._rank == 0:
-            self._writer.drain()
-            self._writer.guard("best.pt", lambda: self._store.put_file(f"{self._prefix}/best.pt", path))
+        if self._uploads:
+            # In its turn, so after the checkpoints that were best before.
+            self._uploads.file(path, f"{self._prefix}/best.pt")
 
     def finish(self) -> None:
-        """Wait until every checkpoint is in the store, or kept aside."""
-        self._writer.close()
+        """Wait until all is in the store, or kept aside."""
+        if self._uploads:
+            self._uploads.close()
 
     @property
     def _prefix(self) -> str:
@@ -196,22 +208,12 @@ def _set_environment(payload: Payload, work_dir: Path) -> None:
 
 
 def _context(
-    payload: Payload, work_dir: Path, host: WorkerHost, store: Store, checkpoints: Checkpoints
+    payload: Payload, settings: Settings, work_dir: Path, host: WorkerHost, store: Store, dataset: Dataset
 ) -> TrainingContext:
     ray_context = ray.train.get_context()
-    dataset = dict(payload["dataset"])
-    path = Path(dataset.pop("path"))
-    if not path.exists():
-        raise ClusterError(
-            f"The dataset '{path}' is not visible on the node of worker {ray_context.get_world_rank()}.",
-            "Put it on a file system that every node mounts, at the same path.",
-        )
-    dataset["splits"] = {name: Split(**split) for name, split in dataset["splits"].items()}
-    for name in ("classes", "flip_index"):
-        dataset[name] = tuple(dataset[name])
-    dataset["keypoints"] = tuple(dataset["keypoints"]) if dataset["keypoints"] else None
     card = dict(payload["model"])
     card["status"] = ModelStatus(card["status"])
+    card["further_weights"] = tuple(card["further_weights"])
     return TrainingContext(
         job_id=payload["job_id"],
         attempt=payload["attempt"],
@@ -220,15 +222,16 @@ def _context(
         epochs=payload["epochs"],
         batch_size=payload["batch_size"],
         config=_load(payload["config_model"]).model_validate(payload["config"]),
-        dataset=Dataset(path=path, **dataset),
+        dataset=dataset,
         work_dir=work_dir,
         host=host,
         learning_rate=payload["learning_rate"],
         seed=payload["seed"],
         pretrained=payload["pretrained"],
-        weights=_weights(payload, work_dir, store),
+        weights=_weights(payload, settings, work_dir, store),
         weights_location=payload["weights_location"],
-        resume=_resume(payload, work_dir, checkpoints),
+        further_weights=_further_weights(payload, settings, work_dir, store),
+        resume=_resume(payload, work_dir, store),
         rank=ray_context.get_world_rank(),
         world_size=ray_context.get_world_size(),
         local_rank=ray_context.get_local_rank(),
@@ -245,29 +248,37 @@ def _device() -> str:
     return f"cuda:{index}"
 
 
-def _weights(payload: Payload, work_dir: Path, store: Store) -> Path | None:
-    """Pretrained weights as a file of this attempt's own: a framework may rewrite what it loads."""
+def _weights(payload: Payload, settings: Settings, work_dir: Path, store: Store) -> Path | None:
+    """Pretrained weights as a file or folder of this attempt's own: a framework may rewrite what it loads."""
     if payload["resume"] or not payload["pretrained"]:
         return None
     name = payload["model"]["weights"] or payload["model"]["name"]
-    target = work_dir / "weights" / f"{name}.pt"
-    target.parent.mkdir(parents=True)
     if payload["weights_file"]:
+        target = work_dir / "weights" / f"{name}.pt"
+        target.parent.mkdir(parents=True)
         shutil.copyfile(payload["weights_file"], target)
         return target
-    key = weights_store.find_weights(store, payload["framework"], name)
-    if key is None:
-        return None
-    store.fetch_file(key, target, sha256=None)
-    return target
+    return _stored_weights(payload, name, settings, work_dir, store)
 
 
-def _resume(payload: Payload, work_dir: Path, checkpoints: Checkpoints) -> Resume | None:
+def _further_weights(payload: Payload, settings: Settings, work_dir: Path, store: Store) -> dict[str, Path]:
+    """Also for a resumed attempt: what a model cannot train without is in no checkpoint."""
+    names = payload["model"]["further_weights"]
+    found = {name: _stored_weights(payload, name, settings, work_dir, store) for name in names}
+    return {name: path for name, path in found.items() if path is not None}
+
+
+def _stored_weights(payload: Payload, name: str, settings: Settings, work_dir: Path, store: Store) -> Path | None:
+    with closing(NodeCache(settings.cache, settings.cache_max_bytes)) as cache:
+        return weights_store.fetch_weights(store, payload["framework"], name, work_dir / "weights", cache)
+
+
+def _resume(payload: Payload, work_dir: Path, store: Store) -> Resume | None:
     if not payload["resume"]:
         return None
     manifest = Manifest.model_validate(payload["resume"])
     folder = work_dir / "resume"
-    checkpoints.fetch(manifest, folder)
+    Checkpoints(store, payload["prefix"]).fetch(manifest, folder)
     return Resume(path=folder, epoch=manifest.epoch, metrics=dict(manifest.metrics))
 
 
@@ -275,8 +286,12 @@ def _load(reference: str) -> Any:
     module, _, name = reference.partition(":")
     try:
         return getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise PluginError(f"Cannot import '{reference}' in the plugin's environment: {error}.") from error
+    except (ImportError, OSError, AttributeError) as error:
+        raise PluginError(
+            f"Cannot import '{reference}' in the plugin's environment {Path(sys.prefix).name}: {error}.",
+            "The plugin's lock lacks a package, or this node a system library that the error names; on the node, "
+            "`eagleray envs build FRAMEWORK` tries the same.",
+        ) from error
 
 
 def _as_text(error: BaseException) -> WorkerRaised:
@@ -286,4 +301,5 @@ def _as_text(error: BaseException) -> WorkerRaised:
         message=error.message if isinstance(error, EaglerayError) else f"{type(error).__name__}: {error}",
         hint=error.hint if isinstance(error, EaglerayError) else "",
         traceback="" if known else traceback.format_exc(),
+        node=ray.get_runtime_context().get_node_id(),
     )

@@ -10,12 +10,15 @@ from pydantic import BaseModel
 
 from eagleray.contract.errors import ConfigError, WeightsError
 from eagleray.contract.framework import Framework, Metric, ModelCard, ModelStatus
-from eagleray.datasets import DatasetReport, read_dataset
+from eagleray.datasets import DatasetReport
 from eagleray.environments.lock import read_lock
 from eagleray.environments.ready import is_ready
+from eagleray.jobs.data import VersionReport, address_of, read_data
 from eagleray.jobs.spec import JobSpec
 from eagleray.plugins.catalogue import resolve_model, validate_config
 from eagleray.plugins.host import Catalogue
+from eagleray.registry import DatasetVersion, Progress, SourceRules
+from eagleray.registry.progress import quiet
 from eagleray.settings import Settings
 from eagleray.storage.store import Store
 from eagleray.storage.weights import find_weights, weights_location
@@ -44,6 +47,11 @@ class JobPlan:
     warnings: tuple[str, ...]
 
     @property
+    def dataset_version(self) -> DatasetVersion | None:
+        """The version to train from; None where the dataset is a folder."""
+        return self.dataset.version if isinstance(self.dataset, VersionReport) else None
+
+    @property
     def resources_per_worker(self) -> dict[str, float]:
         scaling = self.spec.scaling
         resources = {"CPU": scaling.cpus_per_worker or 1.0}
@@ -52,8 +60,18 @@ class JobPlan:
         return resources
 
 
-def plan_job(spec: JobSpec, catalogue: Catalogue, store: Store) -> JobPlan:
-    """Check `spec` against what is installed and stored.
+def plan_job(
+    spec: JobSpec,
+    catalogue: Catalogue,
+    store: Store,
+    *,
+    rules: SourceRules | None = None,
+    progress: Progress = quiet,
+) -> JobPlan:
+    """Check `spec` against what is installed and stored. A dataset at an address is imported.
+
+    Args:
+        rules: what datasets may be taken from; default: all that this process may.
 
     Raises:
         EaglerayError: one of the family, naming the value and what would be valid.
@@ -62,15 +80,16 @@ def plan_job(spec: JobSpec, catalogue: Catalogue, store: Store) -> JobPlan:
     framework = installed.framework
     model = resolve_model(framework, spec.model_name, spec.task_type)
     config = validate_config(framework, model.task, spec.advanced_config)
-    _check_capabilities(spec, framework)
-    dataset = read_dataset(spec.dataset_path, model.task, spec.dataset_format)
+    check_capabilities(spec, framework)
+    dataset = read_data(spec, model.task, framework.dataset_formats, store, rules=rules, progress=progress)
+    _require_further_weights(store, framework, model)
     weights_file = _weights_file(spec)
     weights_name = model.weights or model.name
     return JobPlan(
         spec=spec.model_copy(
             update={
                 "task_type": model.task,
-                "dataset_path": str(dataset.dataset.path.resolve()),
+                "dataset_path": address_of(dataset),
                 "dataset_format": dataset.dataset.format,
                 "pretrained": weights_file or spec.pretrained,
             }
@@ -85,11 +104,12 @@ def plan_job(spec: JobSpec, catalogue: Catalogue, store: Store) -> JobPlan:
         weights_key=find_weights(store, framework.name, weights_name),
         weights_location=weights_location(store, framework.name, weights_name),
         weights_file=weights_file,
-        warnings=(*dataset.warnings, *_needs(model)),
+        warnings=(*dataset.warnings, *_needs(model), *_outside_the_catalogue(framework, model)),
     )
 
 
-def _check_capabilities(spec: JobSpec, framework: Framework) -> None:
+def check_capabilities(spec: JobSpec, framework: Framework) -> None:
+    """Raises ConfigError where the framework cannot do what `spec` asks for."""
     absent = framework.capabilities.several_workers
     if spec.scaling.min_workers > 1 and absent:
         raise ConfigError(
@@ -106,6 +126,16 @@ def _check_capabilities(spec: JobSpec, framework: Framework) -> None:
         )
 
 
+def _require_further_weights(store: Store, framework: Framework, model: ModelCard) -> None:
+    for name in model.further_weights:
+        if find_weights(store, framework.name, name) is None:
+            where = weights_location(store, framework.name, name)
+            raise WeightsError(
+                f"{model.name} cannot train without the weights {name}, and there is no {where}.",
+                "Put the file there, or choose another model.",
+            )
+
+
 def _weights_file(spec: JobSpec) -> str | None:
     if isinstance(spec.pretrained, bool):
         return None
@@ -120,6 +150,12 @@ def _weights_file(spec: JobSpec) -> str | None:
 
 def _needs(model: ModelCard) -> list[str]:
     return [f"{model.name} needs: {model.reason}"] if model.status is ModelStatus.NEEDS else []
+
+
+def _outside_the_catalogue(framework: Framework, model: ModelCard) -> list[str]:
+    if framework.open_models is None or model in framework.models:
+        return []
+    return [f"{model.name} is not in {framework.name}'s catalogue: {framework.open_models.note}."]
 
 
 def describe(plan: JobPlan, settings: Settings) -> dict[str, Any]:

@@ -67,6 +67,7 @@ class JobRecord(BaseModel):
         epochs_done: the last epoch that every worker reported.
         metrics: those of that epoch, or the final ones.
         resumable: whether a checkpoint is there to continue from.
+        tracking_url: a page of an experiment tracker that shows the job.
     """
 
     model_config = _CONFIG
@@ -96,6 +97,7 @@ class JobRecord(BaseModel):
     best: BestRecord | None = None
     artifacts: Artifacts = Field(default_factory=Artifacts)
     resumable: bool = False
+    tracking_url: str | None = None
     warnings: list[str] = Field(default_factory=list)
     created_at: datetime = Field(default_factory=_now)
     updated_at: datetime = Field(default_factory=_now)
@@ -131,13 +133,16 @@ class JobRecords:
     def __init__(self, store: Store) -> None:
         self.store = store
 
-    def create(self, fields: Mapping[str, Any]) -> JobRecord:
+    def create(self, fields: Mapping[str, Any], *, first_id: int | None = None) -> JobRecord:
         """Store a new job under the next free id.
+
+        Args:
+            first_id: the first one to try, by someone who knows which are taken; None: the store is listed.
 
         Raises:
             ConfigError: a field is unknown, missing or wrong.
         """
-        job_id = max(self._ids(), default=0) + 1
+        job_id = first_id or max(self._ids(), default=0) + 1
         while True:
             try:
                 record = JobRecord.model_validate({**fields, "id": job_id})
@@ -146,7 +151,8 @@ class JobRecords:
             try:
                 self.store.put_bytes(layout.job_record_key(job_id), _dump(record), if_absent=True)
             except AlreadyExistsError:
-                job_id += 1
+                # Somebody else's jobs: one step is free of a listing, more of them may be thousands.
+                job_id = job_id + 1 if job_id == first_id else max(max(self._ids(), default=0), job_id) + 1
                 continue
             failpoint("job.after_create")
             return record
@@ -176,8 +182,7 @@ class JobRecords:
 
     def save(self, record: JobRecord) -> None:
         """Write the record, whole or not at all, and set its `updated_at`."""
-        record.updated_at = _now()
-        self.store.put_bytes(layout.job_record_key(record.id), _dump(record))
+        self.store.put_bytes(*encode_record(record))
 
     def list(self) -> Iterable[JobRecord]:
         """All jobs, newest first. One that cannot be read is logged and left out, so that it hides no other."""
@@ -201,6 +206,31 @@ class JobRecords:
         return UnknownNameError(
             f"Unknown job '{job_id}' in {self.store.location}.", f"{known} EAGLERAY_STORAGE names another store."
         )
+
+
+def artifacts_of(store: Store, record: JobRecord) -> Artifacts:
+    """The portable files that are in the store now; none where it does not answer."""
+
+    def found(name: str) -> str | None:
+        try:
+            return f"{store.location}/{record.prefix}/{name}.pt" if store.exists(f"{record.prefix}/{name}.pt") else None
+        except StorageError:
+            return None
+
+    return Artifacts(best=found("best"), last=found("last"))
+
+
+def note_artifacts(store: Store, job_id: int) -> None:
+    """Name the files in the record of an ended job that came into the store after its end."""
+    records = JobRecords(store)
+    try:
+        record = records.load(job_id)
+    except UnknownNameError:
+        return
+    artifacts = artifacts_of(store, record)
+    if record.phase.is_terminal and artifacts != record.artifacts:
+        record.artifacts = artifacts
+        records.save(record)
 
 
 class EpochMetrics(BaseModel):
@@ -244,7 +274,17 @@ class MetricsFile:
 
     def replace(self, rows: Iterable[EpochMetrics]) -> None:
         """Write exactly `rows`, whole or not at all."""
-        self.store.put_bytes(self.key, b"".join(row.model_dump_json().encode() + b"\n" for row in rows))
+        self.store.put_bytes(self.key, encode_metrics(rows))
+
+
+def encode_record(record: JobRecord) -> tuple[str, bytes]:
+    """The key of `record` and its bytes, as of now: its `updated_at` is set."""
+    record.updated_at = _now()
+    return layout.job_record_key(record.id), _dump(record)
+
+
+def encode_metrics(rows: Iterable[EpochMetrics]) -> bytes:
+    return b"".join(row.model_dump_json().encode() + b"\n" for row in rows)
 
 
 def _newest(rows: Iterable[EpochMetrics]) -> list[EpochMetrics]:

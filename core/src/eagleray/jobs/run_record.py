@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import closing
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +14,21 @@ from eagleray.contract.errors import ConfigError, EaglerayError
 from eagleray.environments.lock import environment_name, read_lock
 from eagleray.jobs.phases import Phase
 from eagleray.jobs.plan import JobPlan
-from eagleray.jobs.records import Artifacts, AttemptRecord, BestRecord, EpochMetrics, JobRecord, JobRecords, MetricsFile
+from eagleray.jobs.records import (
+    AttemptRecord,
+    BestRecord,
+    EpochMetrics,
+    JobRecord,
+    JobRecords,
+    MetricsFile,
+    artifacts_of,
+    encode_metrics,
+    encode_record,
+)
 from eagleray.settings import Settings
 from eagleray.storage.checkpoints import Manifest
+from eagleray.storage.latest import LatestWriter
+from eagleray.storage.pending import Kind, Outbox
 from eagleray.storage.store import Store
 
 Emit = Callable[[dict[str, Any]], None]
@@ -28,14 +42,19 @@ class RunRecord:
 
     def __init__(self, store: Store, record: JobRecord, emit: Emit) -> None:
         self._store = store
-        self._records = JobRecords(store)
         self._emit = emit
+        self._records = JobRecords(store)
+        self._latest = LatestWriter(store, self._say_unsaved, lambda: not self.fenced and not self._is_superseded())
         self._lock = threading.RLock()
+        self._saved: tuple[bytes, bytes] | None = None
         self.record = record
         self.prefix = record.prefix
         self._metrics = MetricsFile(store, self.prefix)
         self._rows = {row.epoch: row for row in self._metrics.read()}
         self._remote_logs: dict[int, Path] = {}
+        # Set where a newer attempt of the job exists: what this one still has to say must not overwrite it.
+        self.fenced = False
+        self._only_attempt: int | None = None
 
     @classmethod
     def start(cls, store: Store, plan: JobPlan, resumed: JobRecord | None, emit: Emit) -> RunRecord:
@@ -111,8 +130,14 @@ class RunRecord:
             self.record.warnings.append(message)
         self._emit({"event": "warning", "message": message})
 
-    def begin_attempt(self, manifest: Manifest | None) -> None:
-        number = len(self.record.attempts) + 1
+    def set_tracking_url(self, url: str) -> None:
+        with self._lock:
+            self.record.tracking_url = url
+
+    def begin_attempt(self, manifest: Manifest | None, number: int | None = None) -> None:
+        """Start the next attempt, or the one that a control plane has numbered: its own count every attempt."""
+        self._only_attempt = number
+        number = number or len(self.record.attempts) + 1
         resumed_from = manifest.epoch if manifest else None
         with self._lock:
             self.record.attempts.append(AttemptRecord(number=number, resumed_from_epoch=resumed_from))
@@ -158,30 +183,54 @@ class RunRecord:
     def finish(self, phase: Phase, message: str) -> None:
         with self._lock:
             self.record.error_message = message or None
-            names = [name for name in ("best", "last") if self._store_has(f"{self.prefix}/{name}.pt")]
-            self.record.artifacts = Artifacts(**{name: f"{self.location}/{name}.pt" for name in names})
+            self.record.artifacts = artifacts_of(self._store, self.record)
             self.record.resumable = self.record.epochs_done > 0 and phase is not Phase.COMPLETED
             if phase is not self.record.phase:
                 self.record.advance(phase)
             self.save()
         self._emit({"event": "phase", "phase": phase.value, "status": phase.status, "message": message})
 
-    def _store_has(self, key: str) -> bool:
-        try:
-            return self._store.exists(key)
-        except EaglerayError:
-            return False
-
     def save(self) -> None:
         with self._lock:
-            try:
-                self._metrics.replace(self._rows[epoch] for epoch in sorted(self._rows))
-                self._records.save(self.record)
-            except EaglerayError as error:
-                message = f"The job's record could not be saved: {error}"
-                if message not in self.record.warnings:
-                    self.record.warnings.append(message)
-                    self._emit({"event": "warning", "message": message})
+            if self.fenced:
+                return
+            rows = encode_metrics(self._rows[epoch] for epoch in sorted(self._rows))
+            saved = self.record.model_dump_json(exclude={"updated_at"}).encode(), rows
+            if saved == self._saved:
+                return
+            self._saved = saved
+            self._latest.put(self._metrics.key, rows)
+            self._latest.put(*encode_record(self.record))
+
+    def flush(self, settings: Settings) -> None:
+        """Wait until the store has the record as it is now; one that takes nothing gets it by a later pass."""
+        unsaved = self._latest.flush(settings.upload_grace_s)
+        if not unsaved or self.fenced:
+            return
+        attempt = self.record.attempts[-1].number if self.record.attempts else 1
+        try:
+            outbox = Outbox(settings.pending, self._store.location, self.record.id, attempt, self.prefix, "driver")
+            with closing(outbox):
+                for key, data in unsaved.items():
+                    kind: Kind = "file" if key == self._metrics.key else "record"
+                    outbox.add(kind, partial(_write, data=data), {"key": key})
+        except (EaglerayError, OSError) as error:
+            self._say_unsaved(error)
+
+    def _say_unsaved(self, error: Exception) -> None:
+        # From the writer's thread, so without the lock: whoever holds it may be waiting for that thread.
+        message = f"The job's record cannot be saved yet: {error}"
+        if message not in self.record.warnings:
+            self.record.warnings.append(message)
+            self._emit({"event": "warning", "message": message})
+
+    def _is_superseded(self) -> bool:
+        """Whether a driver that was frozen, and has thawed, finds a newer attempt in the store."""
+        if self._only_attempt is None:
+            return False
+        attempts = self._records.load(self.record.id).attempts
+        self.fenced = bool(attempts) and attempts[-1].number > self._only_attempt
+        return self.fenced
 
     def hello(self, message: dict[str, Any]) -> None:
         """A worker has started; where its log file is not this machine's, its lines are written here as well."""
@@ -218,6 +267,10 @@ class RunRecord:
 
     def _log_folder(self, settings: Settings) -> Path:
         return settings.home / "logs" / f"job-{self.record.id}"
+
+
+def _write(folder: Path, data: bytes) -> None:
+    (folder / "object").write_bytes(data)
 
 
 CHANGEABLE_ON_RESUME = ("epochs", "scaling", "max_failures", "checkpoint_every")

@@ -53,11 +53,16 @@ class JobSpec(BaseModel):
 
     framework: str = Field(description="Name of an installed framework; `eagleray plugins list`.")
     model_name: str = Field(description="Name of a model of the framework; `eagleray models list`.")
-    dataset_path: str = Field(description="Folder of the dataset, or its `data.yaml`.")
+    dataset_path: str = Field(
+        description="The dataset: `NAME`, `NAME@VERSION` or an id (`eagleray datasets list`), a folder or the "
+        "`data.yaml` in it, an https address, or `s3://bucket/prefix`."
+    )
     task_type: str | None = Field(
         default=None, description=f"One of {', '.join(TASKS)}, or a short form; default: the model's first task."
     )
-    dataset_format: str | None = Field(default=None, description="`dice` or `imagefolder`; default: detected.")
+    dataset_format: str | None = Field(
+        default=None, description="`dice`, `yolo`, `coco`, `voc`, `imagefolder`, `csv` or `jsonl`; default: recognised."
+    )
     epochs: int = Field(default=100, ge=1, description="Epochs in all.")
     batch_size: int | Literal["auto"] = Field(
         default=16, description="Images per step over all workers, or `auto` where the framework can."

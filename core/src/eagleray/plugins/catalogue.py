@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import re
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from eagleray.contract.errors import ConfigError, PluginError, unknown_name
@@ -42,16 +44,19 @@ def find_card(framework: Framework, model_name: str, task: str | None = None) ->
     """The card that `model_name` means, trainable or not.
 
     `model_name` is a card's name or the name of its weights (`yolo11n-seg`, also with `.pt`). A name with several
-    tasks means the one that stands first in `framework.tasks`.
+    tasks means the one that stands first in `framework.tasks`. Where the framework has `open_models`, another name
+    that fits them gets a card of its own.
 
     Raises:
         UnknownNameError: no such model, or no such task.
-        ConfigError: the model is not offered for `task`.
+        ConfigError: the model is not offered for `task`, or is outside the catalogue and no task is given.
     """
     wanted = normalise_task(task) if task else None
     plain = model_name.removesuffix(".pt")
     cards = [card for card in framework.models if card.name in (model_name, plain)]
     cards = cards or [card for card in framework.models if card.weights and card.weights == plain]
+    if not cards and (name := _open_name(framework, model_name)):
+        return _open_card(framework, name, wanted)
     if not cards:
         valid = {card.name for card in framework.models}
         command = f"eagleray models list --framework {framework.name}"
@@ -65,6 +70,29 @@ def find_card(framework: Framework, model_name: str, task: str | None = None) ->
         f"The model '{model_name}' of {framework.name} is not offered for {wanted}.",
         f"It is for: {tasks}. Try: eagleray models list --framework {framework.name} --task {wanted}",
     )
+
+
+def _open_name(framework: Framework, model_name: str) -> str:
+    """`model_name` as a name outside the catalogue, a folder by its absolute path; empty where it is none."""
+    if framework.open_models is None:
+        return ""
+    folder = Path(model_name).expanduser()
+    if folder.is_dir():
+        return str(folder.resolve())
+    return model_name if re.fullmatch(framework.open_models.pattern, model_name) else ""
+
+
+def _open_card(framework: Framework, name: str, task: str | None) -> ModelCard:
+    assert framework.open_models is not None
+    if task is None:
+        raise ConfigError(
+            f"The model '{name}' is not in {framework.name}'s catalogue, so its task is not known.",
+            f"Add --task with one of: {', '.join(framework.tasks)}.",
+        )
+    if task not in framework.tasks:
+        raise ConfigError(f"{framework.name} does not offer {task}.", f"Its tasks: {', '.join(framework.tasks)}.")
+    # Never absolute: a worker puts the weights into a folder of its own by this name.
+    return ModelCard(name=name, task=task, weights=name.lstrip("/"), description=framework.open_models.note)
 
 
 def resolve_model(framework: Framework, model_name: str, task: str | None) -> ModelCard:

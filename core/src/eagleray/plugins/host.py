@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import sys
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
@@ -12,9 +13,10 @@ from typing import Any
 
 import pluggy
 
-from eagleray.contract import hooks
+from eagleray.contract import hooks, versions
 from eagleray.contract.callbacks import TrainingCallbacks
 from eagleray.contract.errors import PluginError, nearest, unknown_name
+from eagleray.contract.failures import FailureRule
 from eagleray.contract.framework import CONTRACT_VERSION, Framework
 from eagleray.plugins.validity import faults_of
 from eagleray.settings import Settings
@@ -108,6 +110,21 @@ class Catalogue:
                     )
         return found
 
+    def failure_rules(self, package_root: str) -> list[FailureRule]:
+        """What the plugin whose top package is `package_root` says of its errors; what is no rule is left out."""
+        found: list[FailureRule] = []
+        for name, plugin in self.plugins.list_name_plugin():
+            if getattr(plugin, "__name__", "").partition(".")[0] != package_root:
+                continue
+            offered: list[FailureRule] = []
+            try:
+                _call(self.plugins, "register_failure_rules", plugin, register=offered.append)
+            except Exception as error:
+                logger.warning("plugin '%s' offers no failure rules: %s: %s", name, type(error).__name__, error)
+                continue
+            found += [rule for rule in offered if isinstance(rule, FailureRule)]
+        return found
+
 
 class _Rejected(Exception):
     """Why a plugin is quarantined."""
@@ -151,6 +168,8 @@ def discover(settings: Settings) -> Catalogue:
                 quarantined.append(source.quarantine(fault, _hint(source, framework), name=name))
             else:
                 offered.append((source, framework))
+                if notice := versions.notice_of(framework.contract_version):
+                    warnings.warn(f"{source.distribution}: {notice}", versions.ContractDeprecation, stacklevel=2)
     return Catalogue(_without_clashes(offered, quarantined), tuple(quarantined), tuple(blocked), manager)
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from eagleray.contract import versions
 from eagleray.contract.errors import nearest
-from eagleray.contract.framework import CONTRACT_VERSION, Framework, Metric, ModelCard
+from eagleray.contract.framework import Framework, Metric, ModelCard
 from eagleray.contract.tasks import TASKS
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
@@ -21,8 +22,8 @@ def faults_of(framework: object) -> list[str]:
     """
     if not isinstance(framework, Framework):
         return [f"register() was given {type(framework).__name__} instead of a Framework"]
-    if framework.contract_version != CONTRACT_VERSION:
-        return [f"it asks for contract version {framework.contract_version}, this core has {CONTRACT_VERSION}"]
+    if fault := versions.fault_of(framework.contract_version):
+        return [fault]
     return [*_name_and_tasks(framework), *_references(framework), *_cards(framework)]
 
 
@@ -51,6 +52,11 @@ def _references(framework: Framework) -> Iterator[str]:
             yield f"{what} '{reference}' is not of the form 'module:Class'"
     if not _LOCK.fullmatch(framework.environment.lock):
         yield f"the environment's lock '{framework.environment.lock}' is not of the form 'package:path'"
+    if framework.open_models is not None:
+        try:
+            re.compile(framework.open_models.pattern)
+        except re.error as error:
+            yield f"the pattern of its open models '{framework.open_models.pattern}' is no regular expression: {error}"
     if not framework.portable_file or "/" in framework.portable_file:
         yield f"the portable file '{framework.portable_file}' is not a file name"
 
