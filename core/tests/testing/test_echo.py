@@ -63,7 +63,7 @@ def test_it_learns_from_pixels(tmp_path: Path, task: str, hidden: int) -> None:
 def test_a_checkpoint_holds_the_portable_file(tmp_path: Path) -> None:
     context = make_context(tmp_path, "a", epochs=1)
     run_adapter(EchoAdapter, context)
-    assert set(saved(recorded(context), FRAMEWORK.portable_file)) == {"weight", "bias"}
+    assert set(saved(recorded(context), FRAMEWORK.portable_file)) == {"facts", "weight", "bias"}
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others(tmp_path: Path) -> None:

@@ -8,7 +8,17 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from eagleray import __version__
-from eagleray.contract import Absent, Capabilities, Environment, Framework, Metric, ModelCard, ModelStatus, hookimpl
+from eagleray.contract import (
+    Absent,
+    Capabilities,
+    Environment,
+    Framework,
+    Metric,
+    ModelCard,
+    ModelStatus,
+    ProcessGroup,
+    hookimpl,
+)
 from eagleray.contract.tasks import IMAGE_CLASSIFICATION, OBJECT_DETECTION
 
 TASKS = (IMAGE_CLASSIFICATION, OBJECT_DETECTION)
@@ -38,10 +48,10 @@ FRAMEWORK = Framework(
     portable_file="model.npz",
     best_metrics={task: Metric("accuracy", "max") for task in TASKS},
     dataset_formats=("imagefolder", "dice"),
-    capabilities=Capabilities(
-        several_workers=Absent("its gradients are not averaged between workers."),
-        auto_batch_size=Absent("it does not measure memory."),
-    ),
+    predictor="eagleray.testing.echo_predictor:EchoPredictor",
+    # It needs to know where the workers meet, and no torch.
+    process_group=ProcessGroup.ENV_ONLY,
+    capabilities=Capabilities(auto_batch_size=Absent("it does not measure memory.")),
 )
 
 

@@ -10,11 +10,24 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from eagleray.contract import CheckpointError, TrainingAdapter, WeightsError
 from eagleray.testing.echo_config import EchoConfig
 from eagleray.testing.echo_data import Samples, read_samples
-from eagleray.testing.echo_model import Parameters, State, load_state, loss_and_accuracy, new_state, save_state, step
+from eagleray.testing.echo_group import EchoGroup, join
+from eagleray.testing.echo_model import (
+    Parameters,
+    State,
+    descend,
+    gradients,
+    load_model,
+    load_state,
+    loss_and_accuracy,
+    new_state,
+    save_model,
+    save_state,
+)
 
 DEFAULT_LEARNING_RATE = 0.05
 
@@ -25,6 +38,7 @@ class EchoAdapter(TrainingAdapter):
     train_samples: Samples
     val_samples: Samples
     state: State
+    group: EchoGroup
 
     @property
     def config(self) -> EchoConfig:
@@ -44,6 +58,10 @@ class EchoAdapter(TrainingAdapter):
             self.state.parameters = self._pretrained(self.context.weights)
 
     def train(self) -> None:
+        with join(self.context.rank, self.context.world_size) as self.group:
+            self._train()
+
+    def _train(self) -> None:
         first = self.context.resume.epoch + 1 if self.context.resume else 1
         for epoch in range(first, self.context.epochs + 1):
             before = self.state.copy()
@@ -65,33 +83,38 @@ class EchoAdapter(TrainingAdapter):
 
     def save_checkpoint(self, path: Path) -> None:
         save_state(self.state, path / "state.npz")
-        np.savez(path / "model.npz", **self.state.parameters)  # type: ignore[arg-type]
+        save_model(self.state.parameters, self.context.task, self.context.dataset.classes, path / "model.npz")
 
     def _train_epoch(self, epoch: int) -> float | None:
         """The epoch's mean loss per picture, or None where a stop cut it short."""
         for line in range(self.config.noise_lines):
             print(f"echo epoch {epoch} line {line + 1}", flush=True)
-        samples = self.train_samples
         size = self._batch_size
-        order = self.state.rng.permutation(len(samples.labels))
+        # Every worker draws the same order and takes its own share of each batch.
+        order = self.state.rng.permutation(len(self.train_samples.labels))
         steps = -(-len(order) // size)
         total = 0.0
         for number in range(steps):
-            if self.context.should_stop:
+            if self.group.any(self.context.should_stop):
                 return None
             self._fault(epoch)
             time.sleep(self.config.delay_s)
             batch = order[number * size : (number + 1) * size]
-            loss = step(
-                self.state,
-                samples.pixels[batch],
-                samples.labels[batch],
-                self.context.learning_rate or DEFAULT_LEARNING_RATE,
-                self.config.momentum,
-            )
+            loss = self._step(batch)
             total += loss * len(batch)
             self.context.progress(epoch, number + 1, steps, {"loss": loss})
         return total / len(order)
+
+    def _step(self, batch: NDArray[np.int64]) -> float:
+        """Learn from this worker's share of `batch`, indices into the samples; the mean loss over all workers."""
+        share = batch[self.context.rank :: self.context.world_size]
+        samples, state = self.train_samples, self.state
+        loss, slopes = gradients(state.parameters, samples.pixels[share], samples.labels[share])
+        sums = self.group.sum({**slopes, "": np.array([loss])})
+        means = {name: value / len(batch) for name, value in sums.items()}
+        mean_loss = float(means.pop("")[0])
+        descend(state, means, self.context.learning_rate or DEFAULT_LEARNING_RATE, self.config.momentum)
+        return mean_loss
 
     @property
     def _batch_size(self) -> int:
@@ -119,8 +142,7 @@ class EchoAdapter(TrainingAdapter):
 
     def _pretrained(self, path: Path) -> Parameters:
         try:
-            with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
-                parameters = {name: file[name] for name in file.files}
+            parameters, _ = load_model(path)
         except (OSError, ValueError, zipfile.BadZipFile) as error:
             raise WeightsError(f"The weights '{path}' cannot be read: {error}.", "Name a model.npz.") from error
         if different := _difference(parameters, self.state.parameters):

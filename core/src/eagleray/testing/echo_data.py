@@ -62,5 +62,10 @@ def _pictures(folder: Path) -> list[Path]:
 
 def _read_pixels(path: Path) -> NDArray[np.float64]:
     with Image.open(path) as image:
-        small = image.convert("RGB").resize((SIDE, SIDE), Image.Resampling.BOX)
+        return pixels_of(image)
+
+
+def pixels_of(image: Image.Image) -> NDArray[np.float64]:
+    """One row of `Samples.pixels`."""
+    small = image.convert("RGB").resize((SIDE, SIDE), Image.Resampling.BOX)
     return np.asarray(small, dtype=np.float64).reshape(-1) / 255 - 0.5

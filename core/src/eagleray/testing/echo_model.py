@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,23 +62,30 @@ def loss_and_accuracy(parameters: Parameters, pixels: Array, labels: NDArray[np.
     return loss, float(np.mean(np.argmax(logarithms, axis=1) == labels))
 
 
-def step(state: State, pixels: Array, labels: NDArray[np.int64], learning_rate: float, momentum: float) -> float:
-    """One step of SGD with momentum on a batch `[B, inputs]`; returns the batch's mean loss before it."""
-    parameters = state.parameters
+def gradients(parameters: Parameters, pixels: Array, labels: NDArray[np.int64]) -> tuple[float, Parameters]:
+    """The sum over a batch `[B, inputs]`, maybe an empty one, of the cross-entropy and of its slopes."""
     inner, scores = _forward(parameters, pixels)
     logarithms = _log_softmax(scores)
     rows = np.arange(len(labels))
     slope = np.exp(logarithms)
     slope[rows, labels] -= 1
-    slope /= len(labels)
-    gradients = {"weight": inner.T @ slope, "bias": slope.sum(axis=0)}
+    slopes = {"weight": inner.T @ slope, "bias": slope.sum(axis=0)}
     if "weight0" in parameters:
         inner_slope = (slope @ parameters["weight"].T) * (1 - inner**2)
-        gradients |= {"weight0": pixels.T @ inner_slope, "bias0": inner_slope.sum(axis=0)}
-    for name, gradient in gradients.items():
-        state.velocity[name] = momentum * state.velocity[name] - learning_rate * gradient
-        parameters[name] = parameters[name] + state.velocity[name]
-    return -float(np.mean(logarithms[rows, labels]))
+        slopes |= {"weight0": pixels.T @ inner_slope, "bias0": inner_slope.sum(axis=0)}
+    return -float(np.sum(logarithms[rows, labels])), slopes
+
+
+def descend(state: State, slopes: Parameters, learning_rate: float, momentum: float) -> None:
+    """One step of SGD with momentum along a batch's mean slopes."""
+    for name, slope in slopes.items():
+        state.velocity[name] = momentum * state.velocity[name] - learning_rate * slope
+        state.parameters[name] = state.parameters[name] + state.velocity[name]
+
+
+def probabilities(parameters: Parameters, pixels: Array) -> Array:
+    """`[B, classes]`, each row adding up to 1."""
+    return np.asarray(np.exp(_log_softmax(_forward(parameters, pixels)[1])))
 
 
 def save_state(state: State, path: Path) -> None:
@@ -102,6 +110,21 @@ def load_state(path: Path) -> State:
     return State(**groups, best_accuracy=facts["best_accuracy"], rng=rng)
 
 
+def save_model(parameters: Parameters, task: str, classes: tuple[str, ...], path: Path) -> None:
+    """The portable file: the parameters, and what a predictor must know beside them."""
+    facts = {"task": task, "classes": classes}
+    np.savez(path, facts=np.array(json.dumps(facts)), **parameters)  # type: ignore[arg-type]
+
+
+def load_model(path: Path) -> tuple[Parameters, dict[str, Any]]:
+    """Parameters and facts of a portable file. Raises OSError, ValueError or BadZipFile where it is not one."""
+    # Opened here, since numpy leaves a file open that it cannot read.
+    with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
+        parameters = {name: file[name] for name in file.files if name != "facts"}
+        facts = json.loads(str(file["facts"])) if "facts" in file.files else {}
+    return parameters, facts
+
+
 def _forward(parameters: Parameters, pixels: Array) -> tuple[Array, Array]:
     """What goes into the last layer `[B, last]`, and the scores `[B, classes]`."""
     inner = np.tanh(pixels @ parameters["weight0"] + parameters["bias0"]) if "weight0" in parameters else pixels
@@ -109,7 +132,7 @@ def _forward(parameters: Parameters, pixels: Array) -> tuple[Array, Array]:
 
 
 def _log_softmax(scores: Array) -> Array:
-    shifted = scores - scores.max(axis=1, keepdims=True)
+    shifted = scores - scores.max(axis=1, keepdims=True, initial=-np.inf)
     return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True)))
 
 

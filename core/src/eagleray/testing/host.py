@@ -27,12 +27,14 @@ class RecordingHost:
         folder: a temporary folder of the test's.
         stop_after_steps: from that many progress reports on, `should_stop` is true; None: never.
         save_every: a checkpoint is due every that many epochs.
+        rank: of the worker; only rank 0 is asked to save.
         steps: `(epoch, step, steps)` of every progress report.
     """
 
     folder: Path
     stop_after_steps: int | None = None
     save_every: int = 1
+    rank: int = 0
     reports: list[Report] = field(default_factory=list)
     steps: list[tuple[int, int, int]] = field(default_factory=list)
     weights: list[Path] = field(default_factory=list)
@@ -44,7 +46,7 @@ class RecordingHost:
         if self.reports and epoch != self.reports[-1].epoch + 1:
             raise PluginError(f"Epoch {epoch} was reported after epoch {self.reports[-1].epoch}.")
         checkpoint = None
-        if save is not None and epoch % self.save_every == 0:
+        if save is not None and self.rank == 0 and epoch % self.save_every == 0:
             checkpoint = self.folder / "checkpoints" / f"epoch-{epoch}"
             checkpoint.mkdir(parents=True)
             save(checkpoint)

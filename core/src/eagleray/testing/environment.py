@@ -1,0 +1,55 @@
+"""Tests in a plugin's own environment: its Python, and pytest beside it where tests themselves need the framework."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+
+from eagleray.contract import Framework
+from eagleray.environments.builder import build
+from eagleray.environments.lock import read_lock
+from eagleray.settings import load_settings
+from eagleray.testing.attempts import code_folder
+
+# Pure Python, so two environments can share them.
+PYTEST = ("pytest", "_pytest", "py", "pluggy", "iniconfig", "packaging", "pygments", "pytest_timeout")
+
+
+def python_of(framework: Framework) -> str:
+    """The interpreter that has what `framework` needs.
+
+    `EAGLERAY_TEST_<NAME>_PYTHON` names one; else it is this one where the framework can be found here, else that of
+    the environment that the plugin's lock describes, built where it is not kept.
+    """
+    variable = f"EAGLERAY_TEST_{framework.name.upper().replace('-', '_')}_PYTHON"
+    if given := os.environ.get(variable):
+        return given
+    environment = framework.environment
+    if all(find_spec(name) is not None for name in environment.imports):
+        return sys.executable
+    root = load_settings().environments
+    return str(build(read_lock(environment.lock), root=root, imports=environment.imports, say=print).python)
+
+
+def run_pytest(python: str, tests: Path, packages: Sequence[str], scratch: Path, *options: str) -> str:
+    """Run the tests in the folder `tests` by `python`, which needs no pytest of its own; what was printed.
+
+    Args:
+        packages: import names of the code under test: the plugin's, beside the core's.
+        scratch: an empty folder.
+
+    Raises:
+        AssertionError: a test failed; carries the end of the output.
+    """
+    code = code_folder(scratch / "code", ["eagleray", *packages, *PYTEST])
+    command = [python, "-m", "pytest", "-c", os.devnull, "-p", "no:cacheprovider", "-q", "--rootdir", str(tests)]
+    environ = {**os.environ, "PYTHONPATH": str(code)}
+    done = subprocess.run(
+        [*command, *options, str(tests)], env=environ, cwd=scratch, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]
+    return done.stdout
