@@ -58,8 +58,8 @@ def test_a_blocked_plugin_is_said_to_be(capsys: pytest.CaptureFixture[str], monk
 
 def test_a_framework_shows_what_it_cannot_do_and_why(capsys: pytest.CaptureFixture[str]) -> None:
     shown = output_of(capsys, "plugins", "show", "echo", "--json")
-    assert shown["capabilities"]["several_workers"]["available"] is False
-    assert shown["capabilities"]["several_workers"]["reason"]
+    assert shown["capabilities"]["auto_batch_size"]["available"] is False
+    assert shown["capabilities"]["auto_batch_size"]["reason"]
     assert shown["capabilities"]["resume"]["available"] is True
 
 

@@ -1,5 +1,10 @@
 """What a person is told at the end of a job."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import typer
 
@@ -41,3 +46,24 @@ def test_a_stopped_job_ends_with_130() -> None:
     with pytest.raises(typer.Exit) as caught:
         show_summary(record(Phase.CANCELLED, Artifacts(last="/store/last.pt")), as_json=False)
     assert caught.value.exit_code == 130
+
+
+@pytest.mark.parametrize(
+    ("line", "offered"),
+    [
+        ("eagleray train --framework ec", ["echo"]),
+        ("eagleray train --framework echo --model echo-l", ["echo-linear"]),
+        ("eagleray train --framework nothing --model echo-l", []),
+        ("eagleray train --framework echo --task image-cl", ["image-classification"]),
+    ],
+)
+def test_the_shell_completes_names_of_what_is_installed(line: str, offered: list[str], tmp_path: Path) -> None:
+    words = {"COMP_WORDS": line, "COMP_CWORD": str(len(line.split()) - 1), "_EAGLERAY_COMPLETE": "complete_bash"}
+    done = subprocess.run(
+        [str(Path(sys.executable).with_name("eagleray"))],
+        env={**os.environ, **words, "EAGLERAY_HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.split() == offered

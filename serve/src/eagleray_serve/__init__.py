@@ -1,6 +1,3 @@
-"""HTTP API of eagleray on Ray Serve.
-
-A skeleton: the API is not written yet. Use `eagleray train` and `eagleray run` meanwhile.
-"""
+"""HTTP API of eagleray: a plain FastAPI app (`app`), and its shell for Ray Serve (`deployment`)."""
 
 __version__ = "0.1.0"

@@ -13,7 +13,7 @@ import typer
 from typer.main import get_command
 
 from eagleray import __version__
-from eagleray.cli import envs, models, plugins, train
+from eagleray.cli import access, database, datasets, envs, jobs, login, models, plugins, server, storage, train
 from eagleray.cli.edge import run_command
 
 app = typer.Typer(
@@ -23,9 +23,17 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 train.register(app)
+app.add_typer(jobs.app, name="jobs")
+server.register(app)
+login.register(app)
+app.add_typer(access.keys, name="keys")
+app.add_typer(access.projects, name="projects")
 app.add_typer(plugins.app, name="plugins")
 app.add_typer(models.app, name="models")
+app.add_typer(datasets.app, name="datasets")
 app.add_typer(envs.app, name="envs")
+app.add_typer(database.app, name="database")
+app.add_typer(storage.app, name="storage")
 
 
 def _print_version(wanted: bool) -> None:

@@ -39,7 +39,7 @@ def build(
     offline: Annotated[bool, typer.Option(help="Use uv's cache alone.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Build the environments of frameworks now, so that no job waits for them."""
+    """Build the environments of frameworks now, so that no job waits for them, and see that they import."""
     # Both are needed by this command alone, and cost the others their start.
     from eagleray.environments.builder import build as build_environment  # noqa: PLC0415
     from eagleray.environments.lock import read_lock  # noqa: PLC0415

@@ -6,10 +6,12 @@ from typing import Annotated, Any
 
 import typer
 
+from eagleray.cli.jobs import MaybeServer, connected, server_of
 from eagleray.cli.output import parameters, print_facts, print_json, print_table
 from eagleray.contract.errors import ConfigError, UnknownNameError, unknown_name
 from eagleray.contract.framework import Framework, ModelCard
 from eagleray.plugins.catalogue import config_schema, find_card, find_models
+from eagleray.plugins.description import model_facts
 from eagleray.plugins.host import Catalogue, discover
 from eagleray.settings import load_settings
 
@@ -25,12 +27,18 @@ def show_all(
     framework: OfFramework = None,
     task: ForTask = None,
     name: Annotated[str | None, typer.Option("--name", "-n", help="Part of the name, or a pattern with *.")] = None,
+    server: MaybeServer = None,
     as_json: Json = False,
 ) -> None:
     """Models with their tasks, sizes, status and licence."""
-    found = find_models(discover(load_settings()), framework, task, name)
+    if address := server_of(server):
+        with connected(address) as client:
+            found = client.models(framework=framework, task=task, name=name)
+    else:
+        cards = find_models(discover(load_settings()), framework, task, name)
+        found = [model_facts(owner, card) for owner, card in cards]
     if as_json:
-        print_json([_plain(owner, card) for owner, card in found])
+        print_json(found)
         return
     if not found:
         print("No model fits. All of them: eagleray models list")
@@ -39,15 +47,15 @@ def show_all(
         ["MODEL", "FRAMEWORK", "TASK", "PARAMETERS", "STATUS", "WEIGHTS", "LICENCE"],
         [
             [
-                card.name,
-                owner.name,
-                card.task,
-                parameters(card.parameters),
-                str(card.status),
-                card.weights,
-                owner.licence,
+                each["name"],
+                each["framework"],
+                each["task"],
+                parameters(each["parameters"]),
+                each["status"],
+                each["weights"],
+                each["licence"],
             ]
-            for owner, card in found
+            for each in found
         ],
     )
 
@@ -58,31 +66,53 @@ def show_one(
     framework: OfFramework = None,
     task: ForTask = None,
     schema: Annotated[bool, typer.Option("--schema", help="Only the JSON Schema of its advanced_config.")] = False,
+    server: MaybeServer = None,
     as_json: Json = False,
 ) -> None:
     """One model, and the settings that its training takes."""
-    owner, card = _find(discover(load_settings()), name, framework, task)
-    config = config_schema(owner, card.task)
+    if address := server_of(server):
+        found, version, config = _of_server(address, name, framework, task)
+    else:
+        owner, card = _find(discover(load_settings()), name, framework, task)
+        found, version, config = model_facts(owner, card), owner.version, config_schema(owner, card.task)
     if schema:
         print_json(config)
         return
     if as_json:
-        print_json(_plain(owner, card) | {"config_schema": config})
+        print_json(found | {"config_schema": config})
         return
     print_facts(
         [
-            ("model", card.name),
-            ("framework", f"{owner.name} {owner.version}"),
-            ("task", card.task),
-            ("about", card.description),
-            ("parameters", parameters(card.parameters)),
-            ("status", f"{card.status}: {card.reason}" if card.reason else str(card.status)),
-            ("weights", card.weights or "none, trained from scratch"),
-            ("licence", owner.licence),
+            ("model", found["name"]),
+            ("framework", f"{found['framework']} {version}"),
+            ("task", found["task"]),
+            ("about", found["description"]),
+            ("parameters", parameters(found["parameters"])),
+            ("status", f"{found['status']}: {found['reason']}" if found["reason"] else found["status"]),
+            ("weights", found["weights"] or "none, trained from scratch"),
+            ("licence", found["licence"]),
         ]
     )
     print("\nadvanced_config")
     print_table(["KEY", "DEFAULT", "VALID", "MEANING"], [_row(*item) for item in config.get("properties", {}).items()])
+
+
+def _of_server(
+    server: str, name: str, framework: str | None, task: str | None
+) -> tuple[dict[str, Any], str, dict[str, Any]]:
+    """The model's facts, its framework's version and the schema of its settings."""
+    plain = name.removesuffix(".pt")
+    with connected(server) as client:
+        everything = client.models(framework=framework, task=task)
+        found = [each for each in everything if each["name"] in (name, plain) or each["weights"] == plain]
+        if not found:
+            raise unknown_name("model", name, {each["name"] for each in everything})
+        if len({each["framework"] for each in found}) > 1:
+            owners = ", ".join(sorted({each["framework"] for each in found}))
+            raise ConfigError(f"The model '{name}' is offered by several frameworks: {owners}.", "Add --framework.")
+        first = found[0]
+        version = str(client.framework(first["framework"])["version"])
+        return first, version, client.config_schema(first["framework"], first["task"])
 
 
 def _find(catalogue: Catalogue, name: str, framework: str | None, task: str | None) -> tuple[Framework, ModelCard]:
@@ -108,20 +138,6 @@ def _find(catalogue: Catalogue, name: str, framework: str | None, task: str | No
         raise refusal
     names = {card.name for _, card in find_models(catalogue)}
     raise unknown_name("model", name, names, try_command="eagleray models list")
-
-
-def _plain(owner: Framework, card: ModelCard) -> dict[str, Any]:
-    return {
-        "name": card.name,
-        "framework": owner.name,
-        "task": card.task,
-        "parameters": card.parameters,
-        "status": str(card.status),
-        "reason": card.reason,
-        "weights": card.weights,
-        "description": card.description,
-        "licence": owner.licence,
-    }
 
 
 def _row(key: str, schema: dict[str, Any]) -> list[str]:

@@ -50,3 +50,8 @@ def _framed(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         # Text, since a plugin's words may hold brackets, which rich would read as markup.
         table.add_row(*(Text(cell) for cell in row))
     Console().print(table)
+
+
+def print_json_line(value: Any) -> None:
+    """One object on a line of its own, at once."""
+    print(json.dumps(value, separators=(",", ":"), ensure_ascii=False), flush=True)

@@ -3,92 +3,131 @@
 from __future__ import annotations
 
 import importlib.util
+from importlib.metadata import PackageNotFoundError, distribution
 from importlib.resources import files
 from typing import Annotated, Any
 
 import typer
 
+from eagleray.cli import plugin_authoring
+from eagleray.cli.jobs import MaybeServer, connected, server_of
 from eagleray.cli.output import print_facts, print_json, print_table
+from eagleray.contract import versions
 from eagleray.contract.errors import EaglerayError, PluginError
-from eagleray.contract.framework import Absent, Framework
+from eagleray.contract.framework import Framework
 from eagleray.plugins.catalogue import config_schema
-from eagleray.plugins.host import Catalogue, PluginFramework, Quarantine, discover
+from eagleray.plugins.description import framework_details, framework_summary, quarantine_facts
+from eagleray.plugins.host import Quarantine, discover
 from eagleray.settings import load_settings
 
 app = typer.Typer(help="Installed plugins and their frameworks.", no_args_is_help=True)
+app.command("new")(plugin_authoring.new)
+app.command("lock")(plugin_authoring.lock)
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON document, for machines.")]
 
 
 @app.command("list")
-def show_all(as_json: Json = False) -> None:
+def show_all(server: MaybeServer = None, as_json: Json = False) -> None:
     """Frameworks that can be used, and plugins that cannot, with the reason."""
-    catalogue = discover(load_settings())
+    if address := server_of(server):
+        with connected(address) as client:
+            found = client.catalogue()
+    else:
+        catalogue = discover(load_settings())
+        found = {
+            "items": [framework_summary(each) for each in catalogue.frameworks.values()],
+            "quarantined": [quarantine_facts(each) for each in catalogue.quarantined],
+            "blocked": list(catalogue.blocked),
+        }
     if as_json:
-        print_json(
-            {
-                "frameworks": [_summary(found) for found in catalogue.frameworks.values()],
-                "quarantined": [_quarantine(found) for found in catalogue.quarantined],
-                "blocked": list(catalogue.blocked),
-            }
-        )
+        print_json({"frameworks": found.pop("items"), **found})
         return
     rows = [
         [
-            found.framework.name,
-            found.framework.version,
-            found.framework.licence,
-            ", ".join(found.framework.tasks),
-            str(len({card.name for card in found.framework.models})),
-            f"{found.distribution} {found.version}",
+            each["name"],
+            each["version"],
+            each["licence"],
+            ", ".join(each["tasks"]),
+            str(each["num_models"]),
+            f"{each['distribution']} {each['distribution_version']}",
         ]
-        for found in catalogue.frameworks.values()
+        for each in found["items"]
     ]
     print_table(["FRAMEWORK", "VERSION", "LICENCE", "TASKS", "MODELS", "FROM"], rows)
-    _print_unusable(catalogue)
+    _print_unusable(found)
 
 
 @app.command("show")
-def show_one(name: Annotated[str, typer.Argument(help="For example ultralytics.")], as_json: Json = False) -> None:
+def show_one(
+    name: Annotated[str, typer.Argument(help="For example ultralytics.")],
+    server: MaybeServer = None,
+    as_json: Json = False,
+) -> None:
     """All about one framework."""
-    found = discover(load_settings()).framework(name)
+    if address := server_of(server):
+        with connected(address) as client:
+            found = client.framework(name)
+    else:
+        found = framework_details(discover(load_settings()).framework(name))
     if as_json:
-        print_json(_details(found))
+        print_json(found)
         return
-    framework = found.framework
+    best = dict.fromkeys(f"{metric['name']} ({metric['mode']})" for metric in found["best_metrics"].values())
+    able = found["capabilities"].items()
     print_facts(
         [
-            ("framework", f"{framework.name} {framework.version}"),
-            ("about", framework.description),
-            ("licence", framework.licence),
-            ("from", f"{found.distribution} {found.version}"),
-            ("tasks", ", ".join(framework.tasks)),
-            ("models", ", ".join(dict.fromkeys(card.name for card in framework.models))),
-            ("datasets", ", ".join(framework.dataset_formats)),
-            ("best by", ", ".join(f"{metric.name} ({metric.mode})" for metric in _metrics(framework))),
-            *((name.replace("_", " "), _answer(absent)) for name, absent in _capabilities(framework).items()),
-            ("export", ", ".join(framework.capabilities.export_formats)),
-            ("lock", framework.environment.lock),
+            ("framework", f"{found['name']} {found['version']}"),
+            ("about", found["description"]),
+            ("licence", found["licence"]),
+            ("from", f"{found['distribution']} {found['distribution_version']}"),
+            ("tasks", ", ".join(found["tasks"])),
+            ("models", ", ".join(found["models"])),
+            ("datasets", ", ".join(found["dataset_formats"])),
+            ("best by", ", ".join(best)),
+            *((each.replace("_", " "), "yes" if can["available"] else f"no: {can['reason']}") for each, can in able),
+            ("export", ", ".join(found["export_formats"])),
+            ("lock", found.get("lock", "")),
         ]
     )
 
 
 @app.command()
 def doctor(as_json: Json = False) -> None:
-    """Check every plugin further than listing does: configs import, locks are there, adapters can be found."""
+    """Explain every plugin that cannot be used, and check the others further than listing does.
+
+    Of those: configs import and have a schema, locks are there, adapters and predictors can be found.
+    """
     catalogue = discover(load_settings())
-    faults = {found.name: [f"{found.reason} {found.hint}"] for found in catalogue.quarantined}
+    faults: dict[str, list[str]] = {}
+    for found in catalogue.quarantined:
+        faults.setdefault(found.name, []).append(_explained(found))
+    notices: dict[str, list[str]] = {}
     for name, usable in catalogue.frameworks.items():
         faults.setdefault(name, []).extend(_faults(usable.framework))
+        notice = versions.notice_of(usable.framework.contract_version)
+        notices[name] = [f"{notice} Try: pip install --upgrade {usable.distribution}"] if notice else []
     if as_json:
-        print_json({"faults": faults, "blocked": list(catalogue.blocked)})
+        print_json({"faults": faults, "notices": notices, "blocked": list(catalogue.blocked)})
     else:
-        for name, found in sorted(faults.items()):
-            print(f"{name}: {'; '.join(found) or 'ok'}")
+        for name, sentences in sorted(faults.items()):
+            print(f"{name}: {'; '.join(sentences) or 'ok'}")
+            for notice in notices.get(name, ()):
+                print(f"  {notice}")
         for name in catalogue.blocked:
             print(f"{name}: blocked by EAGLERAY_BLOCKED_PLUGINS")
     if any(faults.values()):
         raise typer.Exit(PluginError.exit_code)
+
+
+def _explained(found: Quarantine) -> str:
+    """Whose plugin it is, where it lies, what is wrong and what to do about it."""
+    origin = f"{found.distribution} {found.version}"
+    try:
+        origin += f" in {distribution(found.distribution).locate_file('')}"
+    except PackageNotFoundError:
+        pass
+    return f"{found.reason} {found.hint} (from {origin})"
 
 
 def _faults(framework: Framework) -> list[str]:
@@ -118,66 +157,9 @@ def _faults(framework: Framework) -> list[str]:
     return faults
 
 
-def _print_unusable(catalogue: Catalogue) -> None:
-    for found in catalogue.quarantined:
-        print(f"\nnot offered: {found.name} ({found.distribution} {found.version}): {found.reason}\n  {found.hint}")
-    for name in catalogue.blocked:
+def _print_unusable(catalogue: dict[str, Any]) -> None:
+    for found in catalogue["quarantined"]:
+        where = f"{found['distribution']} {found['version']}"
+        print(f"\nnot offered: {found['name']} ({where}): {found['reason']}\n  {found['hint']}")
+    for name in catalogue["blocked"]:
         print(f"\nblocked by EAGLERAY_BLOCKED_PLUGINS: {name}")
-
-
-def _metrics(framework: Framework) -> list[Any]:
-    return list(dict.fromkeys(framework.best_metrics.values()))
-
-
-def _capabilities(framework: Framework) -> dict[str, Absent | None]:
-    can = framework.capabilities
-    return {
-        "several_workers": can.several_workers,
-        "resume": can.resume,
-        "auto_batch_size": can.auto_batch_size,
-    }
-
-
-def _answer(absent: Absent | None) -> str:
-    return f"no: {absent.reason}" if absent else "yes"
-
-
-def _summary(found: PluginFramework) -> dict[str, Any]:
-    framework = found.framework
-    return {
-        "name": framework.name,
-        "version": framework.version,
-        "licence": framework.licence,
-        "description": framework.description,
-        "tasks": list(framework.tasks),
-        "num_models": len({card.name for card in framework.models}),
-        "distribution": found.distribution,
-        "distribution_version": found.version,
-    }
-
-
-def _details(found: PluginFramework) -> dict[str, Any]:
-    framework = found.framework
-    return _summary(found) | {
-        "models": list(dict.fromkeys(card.name for card in framework.models)),
-        "dataset_formats": list(framework.dataset_formats),
-        "best_metrics": {task: {"name": m.name, "mode": m.mode} for task, m in framework.best_metrics.items()},
-        "capabilities": {
-            name: {"available": absent is None, "reason": absent.reason if absent else ""}
-            for name, absent in _capabilities(framework).items()
-        },
-        "export_formats": list(framework.capabilities.export_formats),
-        "lock": framework.environment.lock,
-        "adapter": framework.adapter,
-        "predictor": framework.predictor,
-    }
-
-
-def _quarantine(found: Quarantine) -> dict[str, str]:
-    return {
-        "name": found.name,
-        "distribution": found.distribution,
-        "version": found.version,
-        "reason": found.reason,
-        "hint": found.hint,
-    }

@@ -3,30 +3,47 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from eagleray.cli import jobs
+from eagleray.cli.completion import framework_names, model_names, task_names
 from eagleray.contract.errors import ConfigError, StorageError
 from eagleray.settings import load_settings
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON object a line, for machines.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Check everything and show the plan; start nothing.")]
+Server = Annotated[
+    str | None, typer.Option("--server", help="Train on this server, and watch; default: EAGLERAY_SERVER, else here.")
+]
+Detach = Annotated[bool, typer.Option("--detach", help="With a server: do not watch.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show the workers' log lines.")]
 
 
 def train(
-    framework: Annotated[str | None, typer.Option("--framework", "-f", help="For example ultralytics.")] = None,
-    model: Annotated[str | None, typer.Option("--model", "-m", help="For example yolo11n.")] = None,
-    data: Annotated[str | None, typer.Option("--data", "-d", help="Folder of the dataset.")] = None,
+    framework: Annotated[
+        str | None, typer.Option("--framework", "-f", help="For example ultralytics.", autocompletion=framework_names)
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", "-m", help="For example yolo11n.", autocompletion=model_names)
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option("--data", "-d", help="NAME, NAME@VERSION, a folder, or an address.")
+    ] = None,
     epochs: Annotated[int | None, typer.Option(help="Epochs in all.")] = None,
     batch_size: Annotated[str | None, typer.Option(help="Images a step, or auto.")] = None,
-    task: Annotated[str | None, typer.Option(help="For example object-detection; default: the model's first.")] = None,
+    task: Annotated[
+        str | None,
+        typer.Option(help="For example object-detection; default: the model's first.", autocompletion=task_names),
+    ] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Default: the framework's own.")] = None,
     project: Annotated[str | None, typer.Option(help="Keep the job under this project.")] = None,
-    dataset_format: Annotated[str | None, typer.Option(help="dice or imagefolder; default: detected.")] = None,
+    dataset_format: Annotated[str | None, typer.Option(help="For example coco; default: recognised.")] = None,
     pretrained: Annotated[
         bool | None,
         typer.Option("--pretrained/--no-pretrained", help="Start from pretrained weights, or from scratch."),
@@ -45,6 +62,8 @@ def train(
     as_json: Json = False,
     dry_run: DryRun = False,
     verbose: Verbose = False,
+    server: Server = None,
+    detach: Detach = False,
 ) -> None:
     """Train a model. Without a cluster in RAY_ADDRESS a local one is started for the run."""
     values: dict[str, Any] = {
@@ -72,7 +91,7 @@ def train(
     if given := {key: value for key, value in scaling.items() if value is not None}:
         values["scaling"] = given
     _apply_settings(values, settings or [])
-    start(values, as_json=as_json, dry_run=dry_run, verbose=verbose)
+    start(values, as_json=as_json, dry_run=dry_run, verbose=verbose, server=server, detach=detach)
 
 
 def run(
@@ -83,18 +102,36 @@ def run(
     as_json: Json = False,
     dry_run: DryRun = False,
     verbose: Verbose = False,
+    server: Server = None,
+    detach: Detach = False,
 ) -> None:
     """Run the job of a file; also as `ray job submit -- eagleray run job.yaml`."""
     from eagleray.jobs.spec import read_spec  # noqa: PLC0415 - keeps pydantic models out of the listing commands
 
     values = read_spec(job)
     _apply_settings(values, settings or [])
-    start(values, as_json=as_json, dry_run=dry_run, verbose=verbose)
+    start(values, as_json=as_json, dry_run=dry_run, verbose=verbose, server=server, detach=detach)
 
 
-def start(values: dict[str, Any], *, as_json: bool, dry_run: bool, verbose: bool) -> None:
-    """Plan the job of `values` and, unless it is a dry run, train it to its end."""
-
+def start(
+    values: dict[str, Any],
+    *,
+    as_json: bool,
+    dry_run: bool,
+    verbose: bool,
+    server: str | None = None,
+    detach: bool = False,
+) -> None:
+    """Plan the job of `values` and, unless it is a dry run, train it to its end: here, or on a server."""
+    server = jobs.server_of(server)
+    if server and not _is_ray_job():
+        if dry_run and values.get("resume") is None:
+            _show_plan(jobs.plan(values, server), as_json=as_json)
+        elif not dry_run:
+            jobs.submit(values, server, as_json=as_json, verbose=verbose, detach=detach)
+        else:
+            raise ConfigError("A server cannot plan a resumed job.", "Try: eagleray jobs show JOB")
+        return
     from eagleray.jobs.plan import describe, plan_job  # noqa: PLC0415
     from eagleray.jobs.records import JobRecords  # noqa: PLC0415
     from eagleray.jobs.run_record import resumed_spec  # noqa: PLC0415
@@ -104,6 +141,13 @@ def start(values: dict[str, Any], *, as_json: bool, dry_run: bool, verbose: bool
 
     settings = load_settings()
     store = open_store(settings.storage)
+    if not dry_run and values.get("resume") is None and _is_ray_job():
+        # Only inside `ray job submit` are Ray and the control plane worth importing before the plan.
+        from eagleray.control.attempt import run_registered  # noqa: PLC0415
+
+        if record := _shown(lambda display: run_registered(values, settings, store, display), as_json, verbose):
+            show_summary(record, as_json=as_json)
+            return
     resumed = None
     if values.get("resume") is not None:
         resumed = JobRecords(store).load(_job_id(values["resume"]))
@@ -113,16 +157,30 @@ def start(values: dict[str, Any], *, as_json: bool, dry_run: bool, verbose: bool
     if dry_run:
         _show_plan(describe(plan, settings), as_json=as_json)
         return
-    from eagleray.cli.display import make_display  # noqa: PLC0415
     from eagleray.execution.driver import JobDriver  # noqa: PLC0415
+
+    rules = catalogue.failure_rules(plan.packages[-1])
+
+    def train_here(display: Any) -> Any:
+        return JobDriver(
+            plan, store, settings, display, callbacks=catalogue.callbacks(), resumed=resumed, rules=rules
+        ).run()
+
+    show_summary(_shown(train_here, as_json, verbose), as_json=as_json)
+
+
+def _is_ray_job() -> bool:
+    return "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
+
+
+def _shown(run: Callable[[Any], Any], as_json: bool, verbose: bool) -> Any:
+    from eagleray.cli.display import make_display  # noqa: PLC0415 - see `start`
 
     display = make_display(as_json=as_json, verbose=verbose)
     try:
-        driver = JobDriver(plan, store, settings, display, callbacks=catalogue.callbacks(), resumed=resumed)
-        record = driver.run()
+        return run(display)
     finally:
         display.close()
-    show_summary(record, as_json=as_json)
 
 
 def show_summary(record: Any, *, as_json: bool) -> None:

@@ -1,0 +1,244 @@
+"""What a Ray Job of the control plane runs: the driver of one attempt, which tells how it goes and obeys fencing.
+
+python -m eagleray.control.attempt --job 7 --attempt 2 --orders BASE64
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import contextlib
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from eagleray.contract.errors import EaglerayError
+from eagleray.control.commands import SYSTEM, Plain
+from eagleray.control.errors import ControlPlaneAwayError
+from eagleray.control.remote import find
+from eagleray.control.reporter import Reporter
+from eagleray.execution import cluster as ray_cluster
+from eagleray.execution.driver import JobDriver
+from eagleray.execution.failures import Failure, classify
+from eagleray.jobs.phases import Phase
+from eagleray.jobs.plan import JobPlan, plan_job
+from eagleray.jobs.records import JobRecord, JobRecords
+from eagleray.jobs.spec import make_spec
+from eagleray.plugins.host import Catalogue, discover
+from eagleray.registry import DatasetRegistry
+from eagleray.settings import Settings, load_settings
+from eagleray.storage.opening import open_store
+from eagleray.storage.store import Store
+
+Emit = Callable[[Plain], None]
+# How long the last words are offered to a control plane that is away. The store has them too.
+FAREWELL_S = 600.0
+FACTS = (
+    *("metrics", "best", "artifacts", "epochs_done", "resumable"),
+    *("dataset", "environment", "output_dir", "tracking_url"),
+)
+# Not said by the driver: the control plane itself knows them, or learns them from `finished`.
+_UNSAID = {"queued", "completed", "failed", "cancelled"}
+DRIVER_RANK = -1
+
+
+@dataclass(frozen=True)
+class Orders:
+    """One attempt's.
+
+    Attributes:
+        avoid_nodes: ids or addresses of nodes that get no worker.
+    """
+
+    job_id: int
+    attempt: int
+    spec: Plain
+    avoid_nodes: Sequence[str] = ()
+
+
+class Attempt:
+    """Runs one attempt in this process, in the main thread."""
+
+    def __init__(self, orders: Orders, settings: Settings, store: Store, show: Emit) -> None:
+        self._orders = orders
+        self._settings = settings
+        self._store = store
+        self._show = show
+        self._driver: JobDriver | None = None
+        self._reporter = Reporter(orders.job_id, orders.attempt, find, self._fenced)
+
+    def run(self, *, admitted: bool = True) -> JobRecord:
+        """The job's record as it is afterwards.
+
+        Args:
+            admitted: False: wait until the control plane lets it start.
+
+        Raises:
+            EaglerayError: why it failed; the control plane knows it by then.
+        """
+        plan, catalogue, failure = self._plan()
+        packages = plan.packages if plan else ("eagleray",)
+        with ray_cluster.connect(packages) as cluster:
+            self._reporter.start()
+            try:
+                if not admitted:
+                    self._wait_for_admission()
+                if plan is None or catalogue is None:
+                    assert failure is not None
+                    raise failure
+                record = self._train(plan, catalogue, cluster)
+                self._finish(_outcome(record), None, record)
+                return record
+            except KeyboardInterrupt:
+                self._finish("stopped", None, None)
+                raise
+            except EaglerayError as error:
+                known = self._driver.failure if self._driver else None
+                self._finish("failed", _located(known or classify(error), cluster), None)
+                raise
+            except Exception as error:
+                self._finish("failed", classify(error), None)
+                raise
+            finally:
+                self._reporter.close(FAREWELL_S)
+
+    def _plan(self) -> tuple[JobPlan | None, Catalogue | None, EaglerayError | None]:
+        """Before the cluster, since the plan says which packages travel; a failure is told once there is a line."""
+        try:
+            catalogue = discover(self._settings)
+            # The first attempt has put the version that a name or an address stood for into the record.
+            pinned = {"dataset_path": JobRecords(self._store).load(self._orders.job_id).dataset_path}
+            rules = DatasetRegistry(self._store, self._settings).source_rules(for_others=True)
+            spec = make_spec({**self._orders.spec, **pinned})
+            return plan_job(spec, catalogue, self._store, rules=rules), catalogue, None
+        except EaglerayError as error:
+            return None, None, error
+
+    def _train(self, plan: JobPlan, catalogue: Catalogue, cluster: ray_cluster.Cluster) -> JobRecord:
+        orders = self._orders
+        avoid = {node.node_id for node in cluster.nodes() if {node.node_id, node.address} & set(orders.avoid_nodes)}
+        self._driver = JobDriver(
+            plan,
+            self._store,
+            self._settings,
+            self._tell,
+            callbacks=catalogue.callbacks(),
+            resumed=JobRecords(self._store).load(orders.job_id),
+            attempt=orders.attempt,
+            cluster=cluster,
+            rules=catalogue.failure_rules(plan.packages[-1]),
+            avoid_nodes=sorted(avoid),
+        )
+        return self._driver.run()
+
+    def _wait_for_admission(self) -> None:
+        said = ""
+        while True:
+            try:
+                answer = find().admission(self._orders.job_id, self._orders.attempt)
+            except ControlPlaneAwayError as error:
+                answer = {"admitted": False, "reason": error.message}
+            if answer["admitted"]:
+                return
+            if answer["reason"] != said:
+                said = answer["reason"]
+                self._show({"event": "phase", "phase": "queued", "status": "pending", "message": said})
+            time.sleep(1.0)
+
+    def _tell(self, message: Plain) -> None:
+        self._show(message)
+        data = {name: value for name, value in message.items() if name != "event"}
+        kind = str(message["event"])
+        if kind == "environment":
+            self._reporter.emit("log", rank=DRIVER_RANK, lines=[data["line"]])
+        elif kind == "job":
+            self._reporter.emit("facts", dataset=data["dataset"], output_dir=data["output_dir"])
+        elif kind != "phase" or data["phase"] not in _UNSAID:
+            self._reporter.emit(kind, **data)
+
+    def _finish(self, outcome: str, failure: Failure | None, record: JobRecord | None) -> None:
+        facts: dict[str, Any] = {}
+        if record is None and self._driver is not None:
+            with contextlib.suppress(EaglerayError):
+                record = JobRecords(self._store).load(self._orders.job_id)
+        if record is not None:
+            facts = record.model_dump(mode="json", include=set(FACTS))
+        self._reporter.emit("finished", outcome=outcome, failure=asdict(failure) if failure else None, facts=facts)
+
+    def _fenced(self) -> None:
+        if self._driver is not None:
+            self._driver.cancel(fenced=True)
+        else:
+            os._exit(1)  # nothing has been started yet, and nobody wants it any more
+
+
+def _outcome(record: JobRecord) -> str:
+    return "completed" if record.phase is Phase.COMPLETED else "stopped"
+
+
+def _located(failure: Failure, cluster: ray_cluster.Cluster) -> Failure:
+    """With the node's id where Ray named only its address, as nodes come back under the same address."""
+    ids = {node.address: node.node_id for node in cluster.nodes()}
+    return Failure(**{**asdict(failure), "kind": failure.kind, "node": ids.get(failure.node, failure.node)})
+
+
+def submission_of_this_process() -> str | None:
+    """The submission id where this process runs inside `ray job submit`."""
+    try:
+        config = json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR") or "{}")
+    except json.JSONDecodeError:
+        return None
+    name = config.get("metadata", {}).get("job_submission_id")
+    return str(name) if name else None
+
+
+def run_registered(values: Plain, settings: Settings, store: Store, show: Emit) -> JobRecord | None:
+    """Run the job of `values` as the first attempt of a job of this cluster's control plane.
+
+    Returns:
+        The job's record; None: this is not a Ray Job, or the cluster has no control plane.
+    """
+    submission = submission_of_this_process()
+    if submission is None:
+        return None
+    with ray_cluster.connect(("eagleray",)):
+        try:
+            commands = find()
+        except ControlPlaneAwayError:
+            return None
+        job = commands.create_job(SYSTEM, values, start=True, submission_id=submission, idempotency_key=submission)
+    orders = Orders(int(job["id"]), 1, job["spec"])
+    return Attempt(orders, settings, store, show).run(admitted=False)
+
+
+def _print(message: Plain) -> None:
+    if message["event"] not in ("progress", "log"):
+        print(json.dumps(message), flush=True)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m eagleray.control.attempt")
+    parser.add_argument("--job", type=int, required=True)
+    parser.add_argument("--attempt", type=int, required=True)
+    parser.add_argument("--orders", required=True)
+    given = parser.parse_args(arguments)
+    orders = json.loads(base64.urlsafe_b64decode(given.orders))
+    os.environ["EAGLERAY_HOME"], os.environ["EAGLERAY_STORAGE"] = orders["home"], orders["storage"]
+    settings = load_settings()
+    attempt = Orders(given.job, given.attempt, orders["spec"], tuple(orders["avoid_nodes"]))
+    try:
+        record = Attempt(attempt, settings, open_store(settings.storage), _print).run()
+    except EaglerayError as error:
+        print(f"error: {error.message}\n  {error.hint}", file=sys.stderr, flush=True)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130
+    return 0 if record.phase is Phase.COMPLETED else 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""The control plane's database: SQLite on the head's disk, or PostgreSQL by `DATABASE_URL`."""

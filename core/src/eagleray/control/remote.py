@@ -1,0 +1,104 @@
+"""The control plane across the actor's border: `Commands` with timeouts, and errors as they were raised."""
+
+from __future__ import annotations
+
+import functools
+import threading
+import time
+from typing import Any, cast
+
+import ray
+from ray.exceptions import GetTimeoutError, RayActorError, RayError
+
+from eagleray.contract.errors import ClusterError, EaglerayError
+from eagleray.control.commands import Commands
+from eagleray.control.errors import ControlPlaneAwayError
+
+NAME = "eagleray-control"
+NAMESPACE = "eagleray"
+CALL_S = 40.0
+METHODS = frozenset(name for name, value in vars(Commands).items() if callable(value) and not name.startswith("_"))
+# Safe to send twice, so a restart of the actor in the middle is waited out.
+_REPEATABLE = frozenset({"record", "admission", "wait_for_events", "health"})
+
+
+class RemoteCommands:
+    """`Commands` through the actor's name; `cast` to the protocol by `commands_of`."""
+
+    def __init__(self, timeout_s: float = CALL_S) -> None:
+        self._timeout_s = timeout_s
+        self._actor: Any = None
+        self._lock = threading.Lock()
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in METHODS:
+            raise AttributeError(name)
+        return functools.partial(self._call, name)
+
+    def _call(self, method: str, *arguments: Any, **keywords: Any) -> Any:
+        deadline = time.monotonic() + self._timeout_s
+        while True:
+            try:
+                return self._ask(method, arguments, keywords, max(deadline - time.monotonic(), 1.0))
+            except RayActorError as error:
+                with self._lock:
+                    self._actor = None
+                if method not in _REPEATABLE or time.monotonic() + 1 > deadline:
+                    raise _away(f"it is being restarted ({type(error).__name__})") from error
+                time.sleep(0.5)
+
+    def _ask(self, method: str, arguments: Any, keywords: Any, timeout_s: float) -> Any:
+        if method == "wait_for_events":
+            timeout_s += float(arguments[1] if len(arguments) > 1 else keywords.get("timeout_s", 0.0))
+        try:
+            answer = ray.get(self._handle().call.remote(method, arguments, keywords), timeout=timeout_s)
+        except GetTimeoutError as error:
+            raise _away(f"no answer within {timeout_s:.0f} s") from error
+        except RayActorError:
+            raise
+        except RayError as error:
+            raise _away(" ".join(str(error).split())[:300]) from error
+        if "error" in answer:
+            raise answer["error"]
+        return answer["value"]
+
+    def _handle(self) -> Any:
+        with self._lock:
+            if self._actor is None:
+                try:
+                    self._actor = ray.get_actor(NAME, namespace=NAMESPACE)
+                except ValueError as error:
+                    raise _away("there is none on this cluster") from error
+            return self._actor
+
+
+def find(timeout_s: float = CALL_S) -> Commands:
+    """The control plane of the cluster that this process is connected to; needs no database package.
+
+    Raises:
+        ControlPlaneAwayError: there is none, or it does not answer.
+        ClusterError: this process is connected to no cluster.
+    """
+    if not ray.is_initialized():
+        raise ClusterError("This process is connected to no Ray cluster.", "Call ray.init() first, or: eagleray up")
+    commands = commands_of(RemoteCommands(timeout_s))
+    commands.health()
+    return commands
+
+
+def commands_of(remote: RemoteCommands) -> Commands:
+    return cast(Commands, remote)
+
+
+def answer_of(plane: Commands, method: str, arguments: Any, keywords: Any) -> dict[str, Any]:
+    """One call on the actor's side: `{"value"}`, or `{"error"}` with what can be raised again over there."""
+    if method not in METHODS:
+        return {"error": ControlPlaneAwayError(f"The control plane has no command '{method}'.", "Upgrade it.")}
+    try:
+        return {"value": getattr(plane, method)(*arguments, **keywords)}
+    except EaglerayError as error:
+        return {"error": error.with_traceback(None)}
+
+
+def _away(why: str) -> ControlPlaneAwayError:
+    return ControlPlaneAwayError(f"The control plane does not answer: {why}.", "Try: eagleray status; eagleray up")

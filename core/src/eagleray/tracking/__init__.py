@@ -1,0 +1,1 @@
+"""Experiment tracking: callbacks that tell another system of a run."""

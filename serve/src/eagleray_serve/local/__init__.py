@@ -1,0 +1,1 @@
+"""One machine: `eagleray up`, `down` and what they remember."""

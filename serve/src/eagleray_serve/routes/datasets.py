@@ -1,0 +1,286 @@
+"""Datasets and their versions: imported, shown, compared, fetched and deleted."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path, Query, Response
+from fastapi.responses import StreamingResponse
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from eagleray.control.commands import Caller
+from eagleray.control.errors import ForbiddenError
+from eagleray.datasets import Edit, ValidationReport, preview, split_validation, validate
+from eagleray.registry import DatasetRecord, DatasetVersion, ImportOptions
+from eagleray.registry.sources.temporary import temporary_folder
+from eagleray_serve import dataset_examples as examples
+from eagleray_serve.answers import Items, Page, answer, described
+from eagleray_serve.archive import zip_of
+from eagleray_serve.auth import Reader, Writer
+from eagleray_serve.bodies import NAME_PATTERN, After, Body, IdempotencyKey, Limit, Text
+from eagleray_serve.dataset_work import ImportView
+from eagleray_serve.examples import body as example_of
+from eagleray_serve.parts import Shared
+
+DATASETS_PATH = "/api/v1/datasets"
+router = APIRouter(prefix=DATASETS_PATH, tags=["datasets"])
+Name = Annotated[str, Path(pattern=NAME_PATTERN, description="The dataset's name or id.", examples=["coins"])]
+Number = Annotated[int, Path(ge=1, le=999_999_999, description="The version's number.", examples=[2])]
+INTERNAL = {"layout", "layout_sha256", "moving_to", "last_number", "deleted"}
+
+
+class DatasetView(BaseModel):
+    """A dataset, with the figures of its newest version."""
+
+    id: str
+    name: str
+    format: str
+    task: str
+    storage_path: str
+    num_images: int
+    num_annotations: int
+    classes: list[str]
+    source_type: str
+    metadata: dict[str, Any]
+    created_by: str
+    created_at: str
+    updated_at: str
+    version: int
+    links: dict[str, str]
+
+
+class VersionView(DatasetVersion):
+    """The manifest of a version; `keypoints` are their count and dimensions."""
+
+    keypoints: list[int] | None = None  # type: ignore[assignment]
+
+
+class FileView(BaseModel):
+    path: str
+    sha256: str
+    size_bytes: int
+
+
+class ComparisonView(BaseModel):
+    """What differs in `b`, seen from `a`; figures in pairs are those of `a` and of `b`."""
+
+    model_config = ConfigDict(extra="allow")
+
+    a: str
+    b: str
+    same: bool
+    added: list[str]
+    removed: list[str]
+    changed: list[str]
+    renamed: dict[str, str]
+
+
+class CreateDataset(Body):
+    """What to import: `source` or `upload_id`."""
+
+    source: Text | None = Field(default=None, description="An https address, or s3://bucket/prefix.")
+    upload_id: str | None = Field(default=None, pattern=r"^[0-9a-f]{32}$", description="A whole upload.")
+    name: str | None = Field(default=None, pattern=NAME_PATTERN, description="Default: made of the source's name.")
+    task: Text | None = Field(default=None, description="Default: what the labels hold.")
+    format: Text | None = Field(default=None, description="Default: what is recognised.")
+    validation: float | None = Field(default=None, gt=0, lt=1, description="Make a validation split of so much.")
+    keep_classes: list[Text] | None = Field(default=None, max_length=10_000, description="Keep only these classes.")
+    rename_classes: dict[Text, Text] = Field(default_factory=dict, description="Old name → new name.")
+    splits: dict[Text, Text] = Field(default_factory=dict, description="Split → split; empty: leave it out.")
+    mend: bool = Field(default=False, description="Keep a mended copy instead of refusing faults.")
+    note: Text = ""
+
+    @model_validator(mode="after")
+    def _names_one_source(self) -> CreateDataset:
+        if (self.source is None) == (self.upload_id is None):
+            raise ValueError("give either source or upload_id")
+        if self.upload_id is not None and self.name is None:
+            raise ValueError("an upload needs a name")
+        return self
+
+    def options(self, caller: Caller) -> ImportOptions:
+        edit = None
+        if self.validation or self.keep_classes or self.rename_classes or self.splits:
+            edit = Edit(
+                keep=tuple(self.keep_classes) if self.keep_classes else None,
+                rename=self.rename_classes,
+                splits=self.splits,
+                validation=split_validation(self.validation) if self.validation else None,
+            )
+        return ImportOptions(self.task, self.format, edit, self.mend, self.note, caller.name)
+
+
+def _view(record: DatasetRecord) -> dict[str, Any]:
+    own = f"{DATASETS_PATH}/{record.name}"
+    facts = record.model_dump(mode="json", exclude=INTERNAL)
+    return {**facts, "version": record.layout, "links": {"self": own, "versions": f"{own}/versions"}}
+
+
+@router.post(
+    "",
+    status_code=202,
+    response_model=ImportView,
+    responses=described(examples.IMPORT, 404, 409, status=202, what="Begun."),
+    openapi_extra=example_of(examples.CREATE),
+)
+def import_dataset(
+    body: CreateDataset, parts: Shared, caller: Writer, idempotency_key: IdempotencyKey = None
+) -> Response:
+    """Import a dataset as the newest version of its name. The answer says where to see how far it is."""
+    wanted = body.model_dump(include={"source", "upload_id", "name"})
+    view = parts.datasets.start(wanted, body.options(caller), idempotency_key=idempotency_key)
+    return answer(parts.datasets.show(view.id), 202, {"Location": f"{DATASETS_PATH}/imports/{view.id}"})
+
+
+@router.get("", response_model=Items[DatasetView], responses=described({"items": [examples.DATASET]}))
+def list_datasets(parts: Shared, caller: Reader) -> Response:
+    """Every dataset, by name."""
+    return answer({"items": [_view(record) for record in parts.datasets.registry.list()]})
+
+
+@router.get("/imports/{import_id}", response_model=ImportView, responses=described(examples.IMPORT, 404))
+def get_import(
+    import_id: Annotated[str, Path(pattern=r"^[0-9a-f]{32}$", examples=[examples.IMPORT_ID])],
+    parts: Shared,
+    caller: Reader,
+) -> Response:
+    """How far an import is, and what it led to."""
+    return answer(parts.datasets.show(import_id))
+
+
+@router.get("/{dataset}", response_model=DatasetView, responses=described(examples.DATASET, 404))
+def get_dataset(dataset: Name, parts: Shared, caller: Reader) -> Response:
+    """One dataset."""
+    return answer(_view(parts.datasets.registry.find(dataset)))
+
+
+@router.delete("/{dataset}", response_model=dict[str, str], responses=described({"deleted": "coins"}, 404, 409))
+def delete_dataset(dataset: Name, parts: Shared, caller: Writer) -> Response:
+    """Delete all of a dataset. Of a key that is bound to projects: only what it imported itself."""
+    record = _own(parts, caller, dataset)
+    parts.datasets.registry.delete(record.id)
+    return answer({"deleted": record.name})
+
+
+@router.get(
+    "/{dataset}/versions",
+    response_model=Items[VersionView],
+    responses=described({"items": [examples.VERSION]}, 404),
+)
+def list_versions(dataset: Name, parts: Shared, caller: Reader) -> Response:
+    """Newest first."""
+    found = parts.datasets.registry.versions(dataset)
+    return answer({"items": [version.model_dump(mode="json") for version in found]})
+
+
+@router.get("/{dataset}/compare", response_model=ComparisonView, responses=described(examples.COMPARISON, 404))
+def compare_versions(
+    dataset: Name,
+    parts: Shared,
+    caller: Reader,
+    a: Annotated[int, Query(ge=1, le=999_999_999, description="The older version.")],
+    b: Annotated[int | None, Query(ge=1, le=999_999_999, description="The newer one; default: the newest.")] = None,
+) -> Response:
+    """What was added, removed, changed and renamed, and the objects of each class."""
+    newer = dataset if b is None else f"{dataset}@{b}"
+    return answer(parts.datasets.registry.compare(f"{dataset}@{a}", newer).plain())
+
+
+@router.get("/{dataset}/versions/{number}", response_model=VersionView, responses=described(examples.VERSION, 404))
+def get_version(dataset: Name, number: Number, parts: Shared, caller: Reader) -> Response:
+    """One version, with its splits and the objects of each class."""
+    return answer(parts.datasets.registry.show(f"{dataset}@{number}"))
+
+
+@router.delete(
+    "/{dataset}/versions/{number}",
+    response_model=dict[str, str],
+    responses=described({"deleted": "coins@1"}, 404, 409),
+)
+def delete_version(dataset: Name, number: Number, parts: Shared, caller: Writer) -> Response:
+    """Delete one version; its bytes go, unless another version has them too."""
+    record = _own(parts, caller, dataset)
+    parts.datasets.registry.delete(record.id, version=number)
+    return answer({"deleted": f"{record.name}@{number}"})
+
+
+@router.get(
+    "/{dataset}/versions/{number}/files",
+    response_model=Page[FileView],
+    responses=described({"items": [examples.FILE], "next": "50"}, 404),
+)
+def list_files(
+    dataset: Name, number: Number, parts: Shared, caller: Reader, limit: Limit = 50, after: After = None
+) -> Response:
+    """The version's files, by path."""
+    files = parts.datasets.registry.files(f"{dataset}@{number}")
+    start = int(after or 0)
+    shown = [{"path": path, **files[path].model_dump()} for path in sorted(files)[start : start + limit]]
+    following = str(start + limit) if start + limit < len(files) else None
+    return answer({"items": shown, "next": following})
+
+
+@router.get(
+    "/{dataset}/versions/{number}/validation",
+    response_model=ValidationReport,
+    responses=described(examples.REPORT, 404),
+)
+def validate_version(
+    dataset: Name,
+    number: Number,
+    parts: Shared,
+    caller: Reader,
+    task: Text | None = None,
+    pictures: Annotated[bool, Query(description="Also decode every picture and look for duplicates.")] = False,
+) -> Response:
+    """All that is odd about a version, file by file and row by row."""
+    with parts.datasets.registry.copy_of(f"{dataset}@{number}") as (folder, version):
+        report = validate(folder, task or version.task, version.format, decode=pictures)
+        return answer(report.model_dump(mode="json") | {"path": str(version)})
+
+
+@router.get(
+    "/{dataset}/versions/{number}/preview",
+    response_class=Response,
+    responses=described("…", 404, media_type="image/png", what="The picture."),
+)
+def preview_version(
+    dataset: Name,
+    number: Number,
+    parts: Shared,
+    caller: Reader,
+    images: Annotated[int, Query(ge=1, le=64, description="How many pictures.")] = 16,
+    seed: Annotated[int, Query(ge=0, le=2**31, description="Another seed shows other pictures.")] = 0,
+) -> Response:
+    """A contact sheet with boxes, masks and keypoints drawn, and histograms of classes and sizes."""
+    with (
+        parts.datasets.registry.copy_of(f"{dataset}@{number}") as (folder, version),
+        temporary_folder(parts.settings.imports) as temporary,
+    ):
+        sheet = preview(
+            folder, temporary / "sheet.png", task=version.task, format=version.format, images=images, seed=seed
+        )
+        return Response(sheet.read_bytes(), media_type="image/png")
+
+
+@router.get(
+    "/{dataset}/versions/{number}/archive",
+    response_class=Response,
+    responses=described("…", 404, media_type="application/zip", what="The archive."),
+)
+def download_version(dataset: Name, number: Number, parts: Shared, caller: Reader) -> Response:
+    """The version's files as a zip archive, each one verified while it is sent."""
+    version, chunks = zip_of(parts.datasets.registry, f"{dataset}@{number}")
+    headers = {"content-disposition": f'attachment; filename="{version.name}-{version.number}.zip"'}
+    return StreamingResponse(chunks, headers=headers, media_type="application/zip")
+
+
+def _own(parts: Shared, caller: Caller, dataset: str) -> DatasetRecord:
+    """A dataset that the caller may delete. Raises UnknownNameError, ForbiddenError."""
+    record = parts.datasets.registry.find(dataset)
+    if caller.projects is not None and record.created_by != caller.name:
+        raise ForbiddenError(
+            f"'{record.name}' was imported by {record.created_by or 'someone else'}.",
+            "A key that is bound to projects deletes only what it imported itself.",
+        )
+    return record

@@ -1,0 +1,254 @@
+"""Datasets over HTTP: uploads that go on, imports that say how far they are, and nothing of the server's own."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import time
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+
+from eagleray.registry import DatasetRegistry
+from eagleray.settings import Settings
+from eagleray.storage.local import LocalStore
+from eagleray.testing.data import write_detection_dataset
+
+from .conftest import connect
+
+PART = 1000
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return write_detection_dataset(tmp_path / "coins")
+
+
+def packed(folder: Path) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        for path in sorted(folder.rglob("*.*")):
+            archive.writestr(zipfile.ZipInfo(path.relative_to(folder).as_posix()), path.read_bytes())
+    return file.getvalue()
+
+
+def sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def send(client: TestClient, upload_id: str, data: bytes, start: int) -> dict[str, Any]:
+    part = data[start : start + PART]
+    headers = {"X-Part-Sha256": sha256(part), "Content-Type": "application/octet-stream"}
+    answer = client.put(f"/api/v1/uploads/{upload_id}/parts/{start}", content=part, headers=headers)
+    assert answer.status_code == 200, answer.text
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+def uploaded(client: TestClient, data: bytes) -> str:
+    body = {"size_bytes": len(data), "sha256": sha256(data), "filename": "coins.zip"}
+    upload_id = str(client.post("/api/v1/uploads", json=body).json()["id"])
+    for start in range(0, len(data), PART):
+        send(client, upload_id, data, start)
+    return upload_id
+
+
+def ended(client: TestClient, answer: Any) -> dict[str, Any]:
+    """The import once it has ended."""
+    assert answer.status_code == 202, answer.text
+    for _ in range(300):
+        found: dict[str, Any] = client.get(answer.headers["location"]).json()
+        if found["state"] not in ("waiting", "running"):
+            return found
+        time.sleep(0.05)
+    raise AssertionError(found)
+
+
+def imported(client: TestClient, folder: Path, **wanted: Any) -> dict[str, Any]:
+    upload_id = uploaded(client, packed(folder))
+    return ended(client, client.post("/api/v1/datasets", json={"upload_id": upload_id, "name": "coins", **wanted}))
+
+
+def test_an_upload_that_was_broken_off_goes_on_at_another_replica_and_is_imported(
+    build: Callable[..., FastAPI], keys: dict[str, str], folder: Path
+) -> None:
+    data = packed(folder)
+    body = {"size_bytes": len(data), "sha256": sha256(data), "filename": "coins.zip"}
+    with connect(build(), keys["writer"]) as first:
+        upload_id = first.post("/api/v1/uploads", json=body).json()["id"]
+        send(first, upload_id, data, 0)
+    with connect(build(), keys["writer"]) as second:
+        received = second.get(f"/api/v1/uploads/{upload_id}").json()["received"]
+        assert received == [[0, PART]]
+        for start in range(PART, len(data), PART):
+            send(second, upload_id, data, start)
+        done = ended(second, second.post("/api/v1/datasets", json={"upload_id": upload_id, "name": "coins"}))
+        assert (done["state"], done["version"], done["created"]) == ("done", 1, True)
+        shown = second.get("/api/v1/datasets/coins").json()
+        assert (shown["num_images"], shown["source_type"], shown["created_by"]) == (8, "upload", "anna")
+        assert second.get(f"/api/v1/uploads/{upload_id}").status_code == 404
+
+
+def test_a_damaged_part_is_refused(writer: TestClient) -> None:
+    upload = writer.post("/api/v1/uploads", json={"size_bytes": 5, "sha256": "0" * 64}).json()
+    answer = writer.put(
+        f"/api/v1/uploads/{upload['id']}/parts/0", content=b"hello", headers={"X-Part-Sha256": "1" * 64}
+    )
+    assert (answer.status_code, answer.json()["code"]) == (409, "upload")
+
+
+def test_a_part_may_be_larger_than_other_bodies_but_not_by_much(writer: TestClient) -> None:
+    large = bytes(3 << 20)
+    upload = writer.post("/api/v1/uploads", json={"size_bytes": 1 << 30, "sha256": "0" * 64}).json()
+    path = f"/api/v1/uploads/{upload['id']}/parts/0"
+    assert writer.put(path, content=large, headers={"X-Part-Sha256": sha256(large)}).status_code == 200
+    too_large = bytes((8 << 20) + 1)
+    assert writer.put(path, content=too_large, headers={"X-Part-Sha256": sha256(too_large)}).status_code == 413
+    assert writer.post("/api/v1/uploads", content=large).status_code == 413
+
+
+def test_versions_are_listed_compared_fetched_and_deleted(writer: TestClient, folder: Path) -> None:
+    imported(writer, folder)
+    (folder / "train/labels/train-0000.txt").write_text("0 .5 .5 .1 .1\n")
+    assert imported(writer, folder, note="second")["version"] == 2
+    assert imported(writer, folder)["created"] is False
+    versions = writer.get("/api/v1/datasets/coins/versions").json()["items"]
+    assert [(version["number"], version["note"]) for version in versions] == [(2, "second"), (1, "")]
+    compared = writer.get("/api/v1/datasets/coins/compare", params={"a": 1}).json()
+    assert compared["changed"] == ["train/labels/train-0000.txt"]
+    page = writer.get("/api/v1/datasets/coins/versions/2/files", params={"limit": 10}).json()
+    rest = writer.get("/api/v1/datasets/coins/versions/2/files", params={"limit": 10, "after": page["next"]}).json()
+    assert (len(page["items"]), len(rest["items"]), rest["next"]) == (10, 7, None)
+    archive = writer.get("/api/v1/datasets/coins/versions/2/archive")
+    with zipfile.ZipFile(io.BytesIO(archive.content)) as opened:
+        assert opened.testzip() is None
+        assert {name: opened.read(name) for name in opened.namelist()} == {
+            path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*.*")
+        }
+    assert writer.delete("/api/v1/datasets/coins/versions/1").json() == {"deleted": "coins@1"}
+    assert writer.delete("/api/v1/datasets/coins").json() == {"deleted": "coins"}
+    assert writer.get("/api/v1/datasets").json()["items"] == []
+
+
+def test_a_version_is_validated_and_shown(writer: TestClient, folder: Path) -> None:
+    imported(writer, folder)
+    report = writer.get("/api/v1/datasets/coins/versions/1/validation", params={"pictures": True}).json()
+    assert (report["path"], report["errors"]) == ("coins@1", 0)
+    sheet = writer.get("/api/v1/datasets/coins/versions/1/preview", params={"images": 2})
+    assert sheet.content.startswith(b"\x89PNG")
+    assert sheet.headers["content-type"] == "image/png"
+
+
+def test_faults_are_told_and_may_be_mended(writer: TestClient, folder: Path) -> None:
+    with (folder / "train/labels/train-0000.txt").open("a") as file:
+        file.write("0 5 5 1 1\n")
+    failed = imported(writer, folder)
+    assert (failed["state"], failed["error"]["code"]) == ("failed", "dataset")
+    assert "train-0000.txt" in failed["error"]["message"]
+    mended = imported(writer, folder, mend=True)
+    assert (mended["state"], len(mended["mended"])) == ("done", 1)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "/etc",
+        "coins",
+        "file:///etc/passwd",
+        "https://169.254.169.254/latest",
+        "https://[::1]/x.zip",
+        "https://0x7f000001/x.zip",
+        "http://example.org/x.zip",
+        "gopher://127.0.0.1/x",
+        "s3://other-bucket/data",
+    ],
+)
+def test_a_server_imports_from_no_place_of_its_own(source: str, writer: TestClient) -> None:
+    done = ended(writer, writer.post("/api/v1/datasets", json={"source": source, "name": "stolen"}))
+    assert done["state"] == "failed"
+    assert done["error"]["code"] in ("config", "dataset")
+    assert writer.get("/api/v1/datasets").json()["items"] == []
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"source": "https://example.org/x.zip", "upload_id": "a" * 32, "name": "x"},
+        {"upload_id": "a" * 32},
+        {"upload_id": "../x", "name": "x"},
+        {"source": "https://example.org/x.zip", "name": "../x"},
+        {"source": "https://example.org/x.zip", "validation": 2},
+        {"source": "https://example.org/x.zip", "colour": "red"},
+    ],
+)
+def test_a_wish_that_makes_no_sense_is_refused_at_once(body: dict[str, Any], writer: TestClient) -> None:
+    assert writer.post("/api/v1/datasets", json=body).status_code == 422
+
+
+@pytest.mark.parametrize("name", ["..", "%2e%2e", "..%2fx", "a%00b", "x" * 300, "c%D0%BEins"])
+def test_a_name_never_leads_out_of_the_store(name: str, writer: TestClient) -> None:
+    assert writer.get(f"/api/v1/datasets/{name}").status_code in (404, 422)
+    assert writer.delete(f"/api/v1/datasets/{name}").status_code in (404, 405, 422)
+
+
+def test_the_same_key_makes_one_import(writer: TestClient, folder: Path) -> None:
+    upload_id = uploaded(writer, packed(folder))
+    body = {"upload_id": upload_id, "name": "coins"}
+    headers = {"Idempotency-Key": "once"}
+    answers = [writer.post("/api/v1/datasets", json=body, headers=headers) for _ in range(3)]
+    assert len({answer.json()["id"] for answer in answers}) == 1
+    assert ended(writer, answers[0])["state"] == "done"
+    other = writer.post("/api/v1/datasets", json={**body, "note": "other"}, headers=headers)
+    assert other.status_code in (404, 409)
+
+
+def test_a_key_of_a_project_deletes_only_its_own(
+    app: FastAPI, keys: dict[str, str], writer: TestClient, folder: Path
+) -> None:
+    imported(writer, folder)
+    with connect(app, keys["stranger"]) as stranger:
+        assert stranger.delete("/api/v1/datasets/coins").status_code == 403
+        assert stranger.get("/api/v1/datasets/coins").status_code == 200
+    with connect(app, keys["admin"]) as admin:
+        assert admin.delete("/api/v1/datasets/coins").status_code == 200
+
+
+def test_an_import_whose_replica_died_is_lost_and_may_be_begun_again(
+    writer: TestClient, store: LocalStore, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from datetime import timedelta
+
+    from eagleray_serve import dataset_work
+
+    upload_id = uploaded(writer, packed(folder))
+    body, headers = {"upload_id": upload_id, "name": "coins"}, {"Idempotency-Key": "again"}
+    with monkeypatch.context() as patch:
+        patch.setattr(dataset_work.DatasetWork, "_run", lambda *args: None)
+        begun = writer.post("/api/v1/datasets", json=body, headers=headers)
+    monkeypatch.setattr(dataset_work, "SILENCE", timedelta(0))
+    assert writer.get(begun.headers["location"]).json()["state"] == "lost"
+    monkeypatch.setattr(dataset_work, "SILENCE", timedelta(minutes=5))
+    key = f"dataset_imports/{begun.json()['id']}.json"
+    store.put_bytes(key, store.get_bytes(key).replace(b"2026-", b"2020-"))
+    again = writer.post("/api/v1/datasets", json=body, headers=headers)
+    assert again.json()["id"] == begun.json()["id"]
+    assert ended(writer, again)["state"] == "done"
+
+
+def test_a_plan_takes_a_dataset_by_name(
+    writer: TestClient, settings: Settings, store: LocalStore, tmp_path: Path
+) -> None:
+    from eagleray.testing.data import write_classification_dataset
+
+    folder = write_classification_dataset(tmp_path / "shapes")
+    version = DatasetRegistry(store, settings).import_dataset(folder).version
+    spec = {"framework": "echo", "model_name": "echo-linear", "dataset_path": "shapes", "project_id": "orchard"}
+    plan = writer.post("/api/v1/training/jobs:plan", json=spec).json()
+    assert plan["dataset"]["digest"] == version.digest
+    assert plan["spec"]["dataset_path"] == f"{version.dataset_id}@1"
