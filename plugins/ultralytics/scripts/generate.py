@@ -267,7 +267,7 @@ def models(counted: dict[str, int] | None = None) -> dict[str, Any]:
             "weights": world,
             "parameters": (counted or {}).get(f"{world}.yaml") or count(f"{world}.yaml"),
             "status": "needs",
-            "reason": "needs the Python package `clip` in the plugin's environment and its text encoder's weights",
+            "reason": "needs the weights of its text encoder, ViT-B-32 of CLIP, in the store",
             "description": "open-vocabulary detection",
         }
     )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -25,22 +25,18 @@ from eagleray.contract import (
     TrainingError,
     WeightsError,
 )
-from eagleray_ultralytics import checkpoint
+from eagleray_ultralytics import checkpoint, group
+from eagleray_ultralytics.batch_norm import over_all_workers
 from eagleray_ultralytics.data import link_boxes, link_folders
-from eagleray_ultralytics.framework import read_models
+from eagleray_ultralytics.data_parallel import alone, parallel
+from eagleray_ultralytics.framework import OPEN_VOCABULARY, read_models
 from eagleray_ultralytics.isolation import isolate, no_downloads
 from eagleray_ultralytics.metrics import stable
-from eagleray_ultralytics.weights import pretrained_file, require_text_encoder
+from eagleray_ultralytics.tasks import TASKS
+from eagleray_ultralytics.weights import place_text_encoder, pretrained_file
 
-TASKS = {
-    "object-detection": "detect",
-    "image-segmentation": "segment",
-    "keypoint-detection": "pose",
-    "image-classification": "classify",
-}
 KEPT_FILES = ("*.png", "*.jpg", "results.csv", "args.yaml")
 CPU_BATCH_SIZE = 16
-WORLD, TEXT_ENCODER = "yolo_world", "ViT-B-32"
 
 
 class Stopped(Exception):
@@ -66,17 +62,19 @@ def plain_errors(batch_size: object) -> Iterator[None]:
 
 
 class UltralyticsAdapter(TrainingAdapter):
-    """Trains a YOLO model on one device."""
+    """Trains a YOLO model, as the only worker or as one of several with a device each."""
 
     def __init__(self, context: TrainingContext) -> None:
         super().__init__(context)
-        if context.world_size > 1:
-            raise PluginError(f"{context.world_size} workers were asked for.", "Ultralytics takes one: --workers 1.")
+        if context.world_size != group.size():
+            raise PluginError(
+                f"{context.world_size} workers were asked for, and {group.size()} are in the process group.",
+                "Start them through eagleray, which makes the group.",
+            )
         if context.model.status is ModelStatus.PREDICT_ONLY:
             raise ConfigError(f"{context.model.name} cannot be trained: {context.model.reason}.")
         self.run_dir = context.work_dir / "run"
         self._model: Any = None
-        self._trainer: Any = None
         self._exact: Mapping[str, Any] | None = None
         self._finished = context.resume is not None and context.resume.epoch >= context.epochs
         self._stopped = False
@@ -85,6 +83,7 @@ class UltralyticsAdapter(TrainingAdapter):
         self._step = 0
         self._validated = False
         self._metrics: dict[str, float] = {}
+        self._random: list[Any] = []
         isolate(context.work_dir)
 
     def load_data(self) -> None:
@@ -97,9 +96,9 @@ class UltralyticsAdapter(TrainingAdapter):
         """Take the checkpoint to resume, else pretrained weights, else the model's description."""
         context = self.context
         row = next(row for row in read_models() if (row["name"], row["task"]) == (context.model.name, context.task))
-        open_vocabulary = context.model.name.startswith(WORLD)
+        open_vocabulary = context.model.name.startswith(OPEN_VOCABULARY)
         if open_vocabulary:
-            require_text_encoder(context, TEXT_ENCODER)
+            place_text_encoder(context)
         make = YOLOWorld if open_vocabulary else YOLO
         task = {} if open_vocabulary else {"task": TASKS[context.task]}
         if context.resume:
@@ -130,20 +129,33 @@ class UltralyticsAdapter(TrainingAdapter):
             arguments = self._arguments({})
         before = set(threading.enumerate())
         try:
-            with no_downloads(), plain_errors(context.batch_size):
-                self._model.train(**arguments)
+            with no_downloads(), plain_errors(context.batch_size), self._several_workers():
+                self._model.train(self._trainer_class, **arguments)
         except Stopped:
             self._stopped = True
         finally:
             self._close(before)
 
+    @property
+    def _trainer(self) -> Any:
+        return getattr(self._model, "trainer", None)
+
+    @property
+    def _trainer_class(self) -> type[Any] | None:
+        """The task's trainer as one of several workers; None leaves the choice to Ultralytics."""
+        return parallel(self._model._smart_load("trainer")) if self.context.world_size > 1 else None
+
+    def _several_workers(self) -> AbstractContextManager[None]:
+        together = self.context.world_size > 1 and self.context.config.sync_batch_norm
+        return over_all_workers() if together else nullcontext()
+
     def validate(self) -> Mapping[str, float]:
         """The figures of the best model, which becomes `best`; after a stop, the last epoch's figures."""
-        if self._stopped:
+        if self._stopped or self.context.rank > 0:
             return self._metrics
         best = self.run_dir / "weights" / "best.pt"
         if self._finished:
-            with no_downloads(), plain_errors(self.context.batch_size):
+            with no_downloads(), plain_errors(self.context.batch_size), alone():
                 found = YOLO(best).val(**self._validation_arguments()).results_dict
         else:
             found = {**self._trainer.metrics, "fitness": self._trainer.validator.metrics.fitness}
@@ -153,12 +165,12 @@ class UltralyticsAdapter(TrainingAdapter):
 
     def save_checkpoint(self, path: Path) -> None:
         """Write `state.pt`, `model.pt` and, where it is another epoch's, `best.pt` into `path`."""
-        checkpoint.write(self._trainer, path)
+        checkpoint.write(self._trainer, path, self._random)
 
     def _arguments(self, previous: Mapping[str, Any]) -> dict[str, Any]:
         """Ultralytics' arguments for this job; `previous` are those of the checkpoint to resume."""
         context = self.context
-        values = context.config.model_dump()
+        values = context.config.model_dump(exclude={"sync_batch_norm"})
         if context.learning_rate is not None:
             if "lr0" in context.config.model_fields_set:
                 raise ConfigError(
@@ -191,6 +203,11 @@ class UltralyticsAdapter(TrainingAdapter):
         if int(previous.get("batch", 0)) > 0:
             return int(previous["batch"])
         if self.context.device != "cpu":
+            if self.context.world_size > 1:
+                raise ConfigError(
+                    "batch_size=auto measures the memory of a single worker's GPU.",
+                    f"Name the batch of all {self.context.world_size} workers together: --batch-size 64.",
+                )
             return -1
         LOGGER.warning(f"batch_size=auto measures a GPU's memory; on a CPU it is {CPU_BATCH_SIZE}.")
         return CPU_BATCH_SIZE
@@ -201,12 +218,9 @@ class UltralyticsAdapter(TrainingAdapter):
         device = self.context.device.removeprefix("cuda:")
         return values | {"data": str(self._data), "device": device, "save_dir": str(self.run_dir)}
 
-    def _on_pretrain_routine_start(self, trainer: Any) -> None:
-        self._trainer = trainer
-
     def _on_train_start(self, trainer: Any) -> None:
         if self._exact:
-            checkpoint.restore(trainer, self._exact)
+            checkpoint.restore(trainer, self._exact, self.context.rank, self.context.world_size)
             self._exact = None
 
     def _on_train_epoch_start(self, trainer: Any) -> None:
@@ -223,7 +237,9 @@ class UltralyticsAdapter(TrainingAdapter):
         self._epoch = trainer.epoch
 
     def _on_val_batch_end(self, validator: Any) -> None:
-        self._stop_if_asked()
+        # Several workers validate different numbers of batches, so they cannot agree here.
+        if self.context.world_size == 1:
+            self._stop_if_asked()
 
     def _on_val_end(self, validator: Any) -> None:
         self._validated = True
@@ -235,12 +251,14 @@ class UltralyticsAdapter(TrainingAdapter):
         validated = {**trainer.metrics, "fitness": trainer.fitness} if self._validated else {}
         raw = {**trainer.label_loss_items(trainer.tloss), **validated, **trainer.lr}
         self._metrics = stable(self.context.task, raw)
+        self._random = group.gathered(checkpoint.random_state(trainer))
         self.context.report(trainer.epoch + 1, self._metrics, save=self.save_checkpoint)
-        if not trainer.stop:
-            self._stop_if_asked()
+        self._stop_if_asked(ending=trainer.stop)
 
-    def _stop_if_asked(self) -> None:
-        if self.context.should_stop:
+    def _stop_if_asked(self, ending: bool = False) -> None:
+        """Leave the loop, all workers in the same batch, unless the first one ends by itself."""
+        stop, ends = group.any_of(self.context.should_stop, ending)
+        if stop and not ends:
             raise Stopped
 
     def _close(self, before: set[threading.Thread]) -> None:

@@ -50,8 +50,11 @@ def strip(source: Path, target: Path) -> None:
         raise CheckpointError(f"The checkpoint {source} that Ultralytics wrote cannot be read.")
 
 
-def write(trainer: Any, folder: Path) -> None:
-    """Write the checkpoint of the epoch that `trainer` has just saved into the empty `folder`."""
+def write(trainer: Any, folder: Path, random_states: list[dict[str, Any]]) -> None:
+    """Write the checkpoint of the epoch that `trainer` has just saved into the empty `folder`.
+
+    `random_states` are those of all workers, by rank.
+    """
     state = torch_load(trainer.last, map_location="cpu")
     average = deepcopy(unwrap_model(trainer.ema.ema)).cpu().float().to(memory_format=torch.contiguous_format)
     if hasattr(average, "criterion"):
@@ -61,7 +64,7 @@ def write(trainer: Any, folder: Path) -> None:
     weights = unwrap_model(trainer.model).state_dict()
     state[EXACT] = {
         "model": {name: value.detach().cpu().contiguous() for name, value in weights.items()},
-        "random": random_state(trainer),
+        "random": random_states,
     }
     torch.save(state, folder / STATE)
     strip(trainer.last, folder / MODEL)
@@ -81,10 +84,15 @@ def random_state(trainer: Any) -> dict[str, Any]:
     }
 
 
-def restore(trainer: Any, exact: Mapping[str, Any]) -> None:
-    """Continue with the exact weights and generators; call it when the trainer is ready for its first batch."""
+def restore(trainer: Any, exact: Mapping[str, Any], rank: int, world_size: int) -> None:
+    """Continue with the exact weights and generators; call it when the trainer is ready for its first batch.
+
+    With another number of workers than before, generators start anew from the seed.
+    """
     unwrap_model(trainer.model).load_state_dict(exact["model"])
-    state = exact["random"]
+    if len(exact["random"]) != world_size:
+        return
+    state = exact["random"][rank]
     if trainer.train_loader.num_workers == 0:
         restore_loader(trainer, state["buffer"])
     version, internal, gauss = state["python"]

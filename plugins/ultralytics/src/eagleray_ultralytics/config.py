@@ -28,6 +28,10 @@ class Hyperparameters(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    sync_batch_norm: bool = Field(
+        default=False, description="Batch norm over the batch of all workers; a single worker does not need it."
+    )
+
 
 def read_hyperparameters() -> dict[str, dict[str, Any]]:
     """The fields of `hyperparameters.json` by name."""

@@ -7,7 +7,6 @@ from importlib.resources import files
 from typing import Any
 
 from eagleray.contract import (
-    Absent,
     Capabilities,
     Environment,
     Framework,
@@ -41,6 +40,8 @@ ENV_VARS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "1",
 }
+# Models whose names begin so take the class names as text, through CLIP's encoder.
+OPEN_VOCABULARY, TEXT_ENCODER = "yolo_world", "ViT-B-32"
 EXPORT_FORMATS = ("torchscript", "onnx", "openvino", "engine", "coreml", "saved_model", "litert", "ncnn", "mnn")
 
 
@@ -61,6 +62,7 @@ def card(row: dict[str, Any]) -> ModelCard:
         status=ModelStatus(row.get("status", "trainable")),
         reason=row.get("reason", ""),
         description=row.get("description", ""),
+        further_weights=(TEXT_ENCODER,) if row["name"].startswith(OPEN_VOCABULARY) else (),
     )
 
 
@@ -81,9 +83,7 @@ def describe(version: str) -> Framework:
         portable_file="model.pt",
         best_metrics=BEST_METRICS,
         dataset_formats=("dice", "yolo", "imagefolder"),
-        process_group=ProcessGroup.ENV_ONLY,
-        capabilities=Capabilities(
-            several_workers=Absent("Ultralytics trains with one worker here until data-parallel training is built in."),
-            export_formats=EXPORT_FORMATS,
-        ),
+        predictor="eagleray_ultralytics.predictor:UltralyticsPredictor",
+        process_group=ProcessGroup.INIT,
+        capabilities=Capabilities(export_formats=EXPORT_FORMATS),
     )

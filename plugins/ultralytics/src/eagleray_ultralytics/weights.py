@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import socket
 import threading
 from pathlib import Path
@@ -11,6 +10,7 @@ from urllib.request import getproxies
 from ultralytics.utils.downloads import attempt_download_asset
 
 from eagleray.contract import TrainingContext, WeightsError
+from eagleray_ultralytics.framework import TEXT_ENCODER
 
 HOST, PORT = "github.com", 443
 CONNECT_TIMEOUT_S = 5.0
@@ -71,30 +71,12 @@ def fetch(context: TrainingContext, name: str) -> Path:
     return target
 
 
-def require_text_encoder(context: TrainingContext, encoder: str) -> None:
-    """Make sure that an open-vocabulary model finds its text encoder without a download.
-
-    The encoder's weights (`{encoder}.pt`) are looked for beside the model's own weights and linked to where
-    Ultralytics reads them.
-
-    Raises:
-        WeightsError: the package `clip` or the encoder's weights are missing.
-    """
-    if importlib.util.find_spec("clip") is None:
-        raise WeightsError(
-            f"{context.model.name} needs the Python package `clip` for its text encoder, which is not installed.",
-            "Choose another model, such as yolo11s, or add a package that provides `clip` to the plugin's environment.",
-        )
-    folder = context.weights.parent if context.weights else Path(context.weights_location or ".").parent
-    source = folder / f"{encoder}.pt"
-    if not source.is_file():
-        raise WeightsError(
-            f"{context.model.name} needs the weights of its text encoder, and there is no {source}.",
-            f"Put the file {encoder}.pt there.",
-        )
-    target = context.work_dir / "weights" / "clip" / source.name
+def place_text_encoder(context: TrainingContext) -> None:
+    """Link the weights of an open-vocabulary model's text encoder to where Ultralytics reads them."""
+    source = context.further_weights[TEXT_ENCODER]
+    target = context.work_dir / "weights" / "clip" / f"{TEXT_ENCODER}.pt"
     target.parent.mkdir(parents=True, exist_ok=True)
     target.symlink_to(source.absolute())
-    from ultralytics.nn import text_model  # noqa: PLC0415  it imports `clip`, or tries to install it
+    from ultralytics.nn import text_model  # noqa: PLC0415 - it imports `clip`, which other models need not
 
     text_model.WEIGHTS_DIR = context.work_dir / "weights"

