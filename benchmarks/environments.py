@@ -7,8 +7,8 @@ Every way starts without an environment and with uv's cache warm (one build befo
 runs the ways in order and then in reverse (ABBA), so that drift of the machine falls on all alike. `control` is the
 plain way measured twice: how far it lies from 1 is what this machine cannot tell apart.
 
-    find            ours, where the check only sees that the modules are there ÷ plain
-    import          ours as jobs build it, where the check imports Ray and the modules ÷ plain
+    find            ours as jobs build it, where the check sees that the modules are there ÷ plain
+    import          ours as `eagleray envs build` does, where the check imports Ray and the modules ÷ plain
     import_matched  the same ÷ plain followed by the same imports, which a first job pays in any case
     repeat_s        what the second job pays, in seconds
 

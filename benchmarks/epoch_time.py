@@ -22,7 +22,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ratio import compare, interleave, medians, show, verdict
+from ratio import compare, interleave, medians, publish, verdict
 from runs import EAGLERAY, Home, temporary_home
 
 TARGET = 1.0
@@ -120,10 +120,7 @@ def main() -> None:
         "seconds": medians(samples),
         "samples": samples,
     }
-    show(result)
-    if options.json:
-        options.json.write_text(json.dumps(result))
-    print(json.dumps(result))
+    publish(result, options.json)
 
 
 if __name__ == "__main__":

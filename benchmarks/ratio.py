@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import math
 import random
 import statistics
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 # A control further from 1 than this cannot tell a difference of that size apart.
@@ -56,3 +58,12 @@ def show(result: Mapping[str, Any]) -> None:
     for key, value in result.items():
         if key != "samples":
             print(f"{key:18} {value}", file=sys.stderr)
+
+
+def publish(result: Mapping[str, Any], path: Path | None) -> None:
+    """Show the figures on stderr, print all as JSON on stdout, and keep that in `path` where one is given."""
+    show(result)
+    text = json.dumps(result)
+    if path:
+        path.write_text(text)
+    print(text)

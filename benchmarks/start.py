@@ -18,13 +18,12 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import sys
 import time
 from functools import partial
 from pathlib import Path
 
-from ratio import compare, interleave, medians, show, verdict
+from ratio import compare, interleave, medians, publish, verdict
 from runs import EAGLERAY, RAY, Home, echo, private_cluster, seconds_until, started, temporary_home
 
 TARGET = 1.0
@@ -90,10 +89,7 @@ def main() -> None:
     options = parser.parse_args()
     with temporary_home(options.environments) as home, private_cluster(home, options.port) as environ:
         result = measure(home, environ, options.rounds)
-    show(result)
-    if options.json:
-        options.json.write_text(json.dumps(result))
-    print(json.dumps(result))
+    publish(result, options.json)
 
 
 if __name__ == "__main__":

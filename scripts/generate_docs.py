@@ -1,4 +1,4 @@
-"""Writes the pages of docs/ that are read off the code: job-spec.md from `JobSpec`, cli.md from the command line.
+"""Writes what in docs/ is read off the code: job-spec.md, cli.md, and the tables of datasets.md.
 
 .venv/bin/python scripts/generate_docs.py            write them
 .venv/bin/python scripts/generate_docs.py --check    exit 1 where a committed page differs from what would be written
@@ -15,10 +15,14 @@ from typing import Any
 import typer.main
 
 from eagleray.cli.app import app
+from eagleray.datasets import FORMATS
+from eagleray.datasets.report import CODES as FINDINGS
 from eagleray.jobs.run_record import CHANGEABLE_ON_RESUME
 from eagleray.jobs.spec import JobSpec, Scaling
 
 DOCS = Path(__file__).parents[1] / "docs"
+# Its tables are made, the rest is written by hand.
+DATASETS = DOCS / "datasets.md"
 NOTE = "<!-- Written by scripts/generate_docs.py; change the code, then run it. -->\n"
 Schema = Mapping[str, Any]
 
@@ -233,7 +237,40 @@ def cli_page() -> str:
     return CLI.format(note=NOTE, commands="\n".join(sections), codes=codes)
 
 
-PAGES = {"job-spec.md": job_spec_page, "cli.md": cli_page}
+def formats_table() -> str:
+    """Formats × tasks: r where a format is read for a task, w where it is written."""
+    tasks = list(dict.fromkeys(task for form in FORMATS.values() for task in form.reads))
+    lines = [f"| format | {' | '.join(tasks)} |", "|---" * (len(tasks) + 1) + "|"]
+    for form in FORMATS.values():
+        cells = [
+            " ".join(mark for mark, known in (("r", form.reads), ("w", form.writes)) if task in known) for task in tasks
+        ]
+        lines.append(
+            f"| {form.title.replace(form.title.partition(':')[0], f'`{form.name}`', 1)} | {' | '.join(cells)} |"
+        )
+    return "\n".join(lines)
+
+
+def findings_table() -> str:
+    lines = ["| kind | severity | what it is |", "|---|---|---|"]
+    lines += [
+        f"| `{code}` | {'error or warning' if severity == 'both' else severity} | {meaning} |"
+        for code, (severity, meaning) in FINDINGS.items()
+    ]
+    return "\n".join(lines)
+
+
+def datasets_page() -> str:
+    """The page as it is, its tables made anew; what stands around them is written by hand."""
+    text = DATASETS.read_text(encoding="utf-8")
+    for mark, table in (("formats", formats_table()), ("findings", findings_table())):
+        before, _, rest = text.partition(f"<!-- {mark} -->\n")
+        _, _, after = rest.partition(f"<!-- /{mark} -->\n")
+        text = f"{before}<!-- {mark} -->\n{table}\n<!-- /{mark} -->\n{after}"
+    return text
+
+
+PAGES = {"datasets.md": datasets_page, "job-spec.md": job_spec_page, "cli.md": cli_page}
 
 
 def main(arguments: list[str]) -> int:

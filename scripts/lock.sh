@@ -29,6 +29,7 @@ lock() { # package extra target
 }
 
 lock eagleray echo core/src/eagleray/testing/locks/echo.txt
-# The timm and huggingface plugins are skeletons: their extra is empty and there is nothing to lock yet.
+lock eagleray-timm runtime plugins/timm/src/eagleray_timm/locks/runtime.txt
+lock eagleray-huggingface runtime plugins/huggingface/src/eagleray_huggingface/locks/runtime.txt
 lock eagleray-ultralytics runtime plugins/ultralytics/src/eagleray_ultralytics/locks/runtime.txt
 exit "$stale"

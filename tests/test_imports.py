@@ -24,6 +24,7 @@ print(json.dumps([code, sorted({name.partition(".")[0] for name in sys.modules})
 """
 
 # Imports every named module in one process and says, for each that failed or brought Ray along, what happened.
+ON_RAY = {f"eagleray.control.{name}" for name in ("actor", "attempt", "ray_executor", "remote")}
 IMPORT_ALL = """
 import importlib, json, sys
 wrong = {}
@@ -44,9 +45,10 @@ def python(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def core_modules() -> list[str]:
-    """Dotted names of the core's modules outside execution."""
+    """Dotted names of the core's modules outside execution and of the control plane's side that is on Ray."""
     paths = [path.relative_to(CORE).with_suffix("") for path in sorted((CORE / "eagleray").rglob("*.py"))]
-    return [".".join(path.parts).removesuffix(".__init__") for path in paths if path.parts[1] != "execution"]
+    names = [".".join(path.parts).removesuffix(".__init__") for path in paths if path.parts[1] != "execution"]
+    return [name for name in names if name not in ON_RAY]
 
 
 def imported_wrongly(*modules: str) -> dict[str, str]:

@@ -2,107 +2,24 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-import uv
 import yaml
 
 from .conftest import Home
+from .ray_cluster import RunningCluster, start_cluster
 
 pytestmark = pytest.mark.cluster
-CORE = Path(__file__).parents[1] / "core"
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def _wait_for(log: Path, nodes: int) -> None:
-    deadline = time.monotonic() + 90
-    while log.read_text().count("Ray runtime started") < nodes:
-        assert time.monotonic() < deadline, log.read_text()[-3000:]
-        time.sleep(0.5)
-
-
-@dataclass
-class RunningCluster:
-    """Two `ray start`s: a head without CPUs, and a node from a venv without any plugin."""
-
-    environ: dict[str, str]
-    dashboard: str
-
-    def submit(self, *command: str, job_id: str) -> subprocess.CompletedProcess[str]:
-        ray = Path(sys.executable).with_name("ray")
-        return subprocess.run(
-            [ray, "job", "submit", "--address", self.dashboard, "--submission-id", job_id, "--", *command],
-            env=self.environ,
-            text=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            timeout=300,
-        )
 
 
 @pytest.fixture
-def running_cluster(home: Home, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningCluster]:
-    node = tmp_path_factory.mktemp("node") / "venv"
-    uv_bin = uv.find_uv_bin()
-    subprocess.run([uv_bin, "venv", "-q", "--python", sys.executable, node], check=True)
-    subprocess.run([uv_bin, "pip", "install", "-q", "--python", node / "bin" / "python", CORE], check=True)
-    gcs, dashboard, client = _free_port(), _free_port(), _free_port()
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    token = "t" * 40
-    environ = {
-        **home.environ,
-        "PATH": path,
-        "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN": token,
-        "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_API_SERVER_ADDRESS": f"http://127.0.0.1:{dashboard}",
-        "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
-    }
-    temp = Path("/tmp") / f"er-{os.getpid()}"
-    ports = ["--min-worker-port=0", "--max-worker-port=0", "--dashboard-agent-listen-port=0", "--disable-usage-stats"]
-    head = [Path(sys.executable).with_name("ray"), "start", "--block", "--head", f"--port={gcs}", "--num-cpus=0"]
-    head += [f"--dashboard-port={dashboard}", f"--temp-dir={temp}", f"--ray-client-server-port={client}", *ports]
-    worker = [node / "bin" / "ray", "start", "--block", f"--address=127.0.0.1:{gcs}", "--num-cpus=2", *ports]
-    log = (tmp_path / "ray.log").open("w")
-    started = []
-    try:
-        for command in (head, worker):
-            started.append(
-                subprocess.Popen(
-                    list(map(str, command)),
-                    env=environ,
-                    stdout=log,
-                    stderr=subprocess.STDOUT,
-                    start_new_session=True,
-                )
-            )
-            _wait_for(tmp_path / "ray.log", len(started))
-        yield RunningCluster(environ, f"http://127.0.0.1:{dashboard}")
-    finally:
-        for process in reversed(started):
-            process.send_signal(signal.SIGTERM)
-            try:
-                process.wait(30)
-            except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
-        log.close()
-        subprocess.run(["rm", "-rf", str(temp)], check=False)
+def running_cluster(home: Home, tmp_path: Path, plain_venv: Path) -> Iterator[RunningCluster]:
+    with start_cluster(home, tmp_path, plain_venv) as cluster:
+        yield cluster
 
 
 def test_a_job_file_runs_on_a_node_that_has_only_ray_and_the_core(
@@ -126,3 +43,39 @@ def test_a_job_file_runs_on_a_node_that_has_only_ray_and_the_core(
     prefix = home.path / "storage" / "checkpoints" / "projects" / "birds" / "jobs" / "1"
     assert {path.name for path in prefix.glob("*.pt")} == {"best.pt", "last.pt"}
     assert "epoch 2/2" in submitted.stdout, "the driver's lines are the job's log"
+
+
+JOINED_LATE = """
+import dataclasses, ray, sys
+from eagleray.execution.runtime_env import FIELD, field_value
+from eagleray.testing.echo import FRAMEWORK
+
+value = field_value(FRAMEWORK.environment)
+# Without one of its packages it is an environment that no node has.
+value["text"] = "".join(line for line in value["text"].splitlines(keepends=True) if not line.startswith("rich=="))
+ray.init(address=sys.argv[1], log_to_driver=False)
+
+@ray.remote(num_cpus=1, runtime_env={FIELD: value})
+def python():
+    import numpy
+    return sys.executable
+
+print(ray.get(python.remote(), timeout=240))
+"""
+
+
+def test_a_node_that_was_not_prepared_builds_the_environment_when_a_worker_starts(
+    home: Home, running_cluster: RunningCluster, environments: Path
+) -> None:
+    before = {path.name for path in environments.glob("echo-*")}
+    ran = subprocess.run(
+        [sys.executable, "-c", JOINED_LATE, running_cluster.address],
+        env=running_cluster.environ,
+        text=True,
+        capture_output=True,
+        timeout=300,
+    )
+    assert ran.returncode == 0, ran.stderr[-3000:]
+    made = {path.name for path in environments.glob("echo-*")} - before
+    assert len(made) == 1
+    assert ran.stdout.strip() == str(home.path / "envs" / made.pop() / "bin" / "python")
