@@ -121,7 +121,7 @@ def test_a_new_users_first_day(server: Running, pictures: Path) -> None:
     assert httpx.get(f"{first['dashboard']}/api/jobs/", timeout=30).status_code == 401, "Ray's own door is shut"
     listening_is_local(server)
 
-    job = server.create(pictures, epochs=3)
+    job = server.create(pictures, epochs=3, advanced_config={"noise_lines": 2})
     with httpx.stream(
         "GET",
         f"{server.url}/api/v1/training/jobs/{job}/events/stream",
@@ -133,7 +133,8 @@ def test_a_new_users_first_day(server: Running, pictures: Path) -> None:
     assert events[-1]["type"] == "phase"
     assert server.cli("jobs", "show", str(job))["status"] == "completed"
     assert len(server.get(f"/api/v1/training/jobs/{job}/checkpoints/best.pt").content) > 100
-    assert server.get(f"/api/v1/training/jobs/{job}/logs", params={"tail": 5}).json()["items"]
+    lines = server.get(f"/api/v1/training/jobs/{job}/logs", params={"tail": 2}).json()["items"]
+    assert [line["text"] for line in lines] == ["echo epoch 3 line 1", "echo epoch 3 line 2"]
 
     # A driver is killed: the job goes on behind its last checkpoint.
     job = server.create(pictures, epochs=6, advanced_config={"delay_s": 0.3})
