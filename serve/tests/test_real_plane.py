@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from collections.abc import Iterator
@@ -11,6 +12,8 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
+from eagleray.cli.follow import follow
+from eagleray.client import Client
 from eagleray.control.commands import SYSTEM
 from eagleray.control.database.opening import open_database, open_read_only
 from eagleray.control.plane import ControlPlane
@@ -87,6 +90,29 @@ def test_a_job_goes_from_the_queue_to_its_end(client: TestClient, plane: Control
     stream = client.get(f"{JOBS}/{job['id']}/events/stream").text
     assert stream.count("\ndata: ") == len(events)
     assert client.get(f"{JOBS}/{job['id']}/attempts").json()["items"][0]["outcome"] == "completed"
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_a_real_job_is_followed_to_its_end(
+    as_json: bool, client: TestClient, plane: ControlPlane, capfd: pytest.CaptureFixture[str]
+) -> None:
+    job = make(client, start=True)
+    best = {"epoch": 1, "value": 0.5, "metric": "loss"}
+    epoch = {"type": "epoch", "epoch": 1, "epochs": 3, "seconds": 2.0, "metrics": {"loss": 0.5}, "best": best}
+    step = {"type": "progress", "epoch": 1, "epochs": 3, "step": 5, "steps": 9, "metrics": {}}
+    line, checkpoint = {"type": "log", "rank": 0, "lines": ["hello"]}, {"type": "checkpoint", "epoch": 1, "best": True}
+    worker, end = {"type": "worker", "rank": 0, "node": "n"}, {"type": "finished", "outcome": "completed"}
+    run(plane, job["id"], worker, step, epoch, checkpoint, line, end)
+    key = client.headers["authorization"].removeprefix("Bearer ")
+    with Client("http://localhost", key, transport=client._transport) as follower:
+        follow(follower, job["id"], as_json=as_json, verbose=True)
+    said = capfd.readouterr().out
+    if as_json:
+        assert {"phase", "epoch", "checkpoint", "summary"} <= {json.loads(each)["event"] for each in said.splitlines()}
+    else:
+        assert "epoch 1/3  2s  loss 0.5 *best" in said
+        assert "[worker 0] hello" in said
+        assert "job 1 completed" in said
 
 
 def test_figures_that_are_not_finite_do_not_break_anything(client: TestClient, plane: ControlPlane) -> None:

@@ -7,6 +7,7 @@ import os
 import sys
 import time
 from collections import deque
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from rich.console import Console, Group
@@ -57,6 +58,10 @@ def duration(seconds: float) -> str:
     return f"{whole}s" if whole < 60 else f"{whole // 60}m{whole % 60:02d}s"
 
 
+def step_of(event: Event) -> str:
+    return f"epoch {event['epoch']}/{event['epochs']}  step {event['step']}/{event['steps']}"
+
+
 class LineDisplay:
     """Plain lines, for logs and pipes."""
 
@@ -64,6 +69,16 @@ class LineDisplay:
         self._verbose = verbose
         self._epoch_seconds: deque[float] = deque(maxlen=5)
         self._last_step = 0.0
+        self._by_type: Mapping[str, Callable[[Event], str]] = {
+            "job": self._job,
+            "phase": self._phase,
+            "environment": self._environment,
+            "attempt": self._attempt,
+            "warning": self._warning,
+            "log": self._log,
+            "progress": self._progress,
+            "epoch": self._epoch,
+        }
 
     def close(self) -> None:
         return None
@@ -75,8 +90,12 @@ class LineDisplay:
             sys.stdout.flush()
 
     def line(self, event: Event) -> str:
-        method = getattr(self, f"_{event['event']}", None)
-        return str(method(event)) if method else ""
+        """What there is to say of `event`; nothing where it is of another release and lacks what is shown here."""
+        show = self._by_type.get(str(event["event"]))
+        try:
+            return show(event) if show else ""
+        except KeyError:
+            return ""
 
     def _job(self, event: Event) -> str:
         counts = event["dataset"]
@@ -87,7 +106,7 @@ class LineDisplay:
         )
 
     def _phase(self, event: Event) -> str:
-        return f"{event['phase']}" + (f": {event['message']}" if event["message"] else "")
+        return f"{event['phase']}" + (f": {event['message']}" if event.get("message") else "")
 
     def _environment(self, event: Event) -> str:
         return f"  environment: {event['line']}"
@@ -107,7 +126,7 @@ class LineDisplay:
         if time.monotonic() - self._last_step < 10:
             return ""
         self._last_step = time.monotonic()
-        return f"  epoch {event['epoch']}/{event['epochs']}  step {event['step']}/{event['steps']}"
+        return f"  {step_of(event)}"
 
     def _epoch(self, event: Event) -> str:
         self._epoch_seconds.append(event["seconds"])

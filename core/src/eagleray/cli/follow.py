@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from contextlib import closing, suppress
 from typing import Any
 
 import typer
@@ -12,7 +13,7 @@ from rich.live import Live
 from rich.text import Text
 
 from eagleray.cli.curves import labelled
-from eagleray.cli.display import Display, Event, JsonDisplay, LineDisplay, chosen_metrics
+from eagleray.cli.display import Display, Event, JsonDisplay, LineDisplay, chosen_metrics, step_of
 from eagleray.cli.output import print_json_line
 from eagleray.client import Client
 from eagleray.contract.errors import TrainingError
@@ -44,7 +45,8 @@ class CurvesDisplay:
 
     def __call__(self, event: Event) -> None:
         if event["event"] == "progress":
-            self._state = f"epoch {event['epoch']}/{event['epochs']}  step {event['step']}/{event['steps']}"
+            with suppress(KeyError):  # of another release
+                self._state = step_of(event)
         elif text := self._lines.line(event):
             if event["event"] == "epoch":
                 self._take(event)
@@ -79,20 +81,17 @@ def follow(client: Client, job_id: int, *, as_json: bool, verbose: bool) -> None
         TrainingError: it failed.
         typer.Exit: 130 where it was cancelled.
     """
-    display = make_follow_display(as_json=as_json, verbose=verbose)
     last_line: str | None = None
     try:
-        for event in client.follow(job_id):
-            display(shown(event))
-            if verbose and event["type"] == "log":
-                last_line = _show_lines(client, job_id, display, last_line)
+        with closing(make_follow_display(as_json=as_json, verbose=verbose)) as display:
+            for event in client.follow(job_id):
+                display(shown(event))
+                if verbose and event["type"] == "log":
+                    last_line = _show_lines(client, job_id, display, last_line)
     except KeyboardInterrupt:
-        display.close()
         note = f"job {job_id} goes on; eagleray jobs follow {job_id}, or: eagleray jobs stop {job_id}"
         print(note, file=sys.stderr, flush=True)
         raise typer.Exit(0) from None
-    finally:
-        display.close()
     _conclude(client.job(job_id), as_json=as_json)
 
 
@@ -103,8 +102,8 @@ def shown(event: dict[str, Any]) -> Event:
         return {"event": "lines", **data}
     found = {"event": event["type"], "attempt": event["attempt"], "time": event["time"], **data}
     if event["type"] == "epoch":
-        found.setdefault("best", {"metric": "", "epoch": 0, "value": None})
-        found["metrics"] = {name: float(value) for name, value in found["metrics"].items()}
+        found["best"] = {"metric": "", "epoch": 0, "value": None} | (found.get("best") or {})
+        found["metrics"] = {name: float(value) for name, value in found.get("metrics", {}).items()}
     if event["type"] == "phase":
         found.setdefault("message", found.get("reason", ""))
     return found
