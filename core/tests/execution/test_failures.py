@@ -1,12 +1,17 @@
 """What an error says about who is at fault."""
 
+import importlib
 import pickle
+import pkgutil
 
 import pytest
 
-from eagleray.contract.errors import CheckpointError, DatasetError, EnvironmentBuildError
+import eagleray
+from eagleray.contract.errors import CheckpointError, DatasetError, EaglerayError, EnvironmentBuildError
 from eagleray.contract.failures import FailureKind, FailureRule
-from eagleray.execution.failures import Failure, WorkerRaised, classify
+from eagleray.execution.failures import _KINDS, _WRAPPERS, Failure, WorkerRaised, _family, classify
+from eagleray.storage.disk import DiskFullError
+from eagleray.storage.store import StoreUnreachableError
 
 
 class _Group(Exception):
@@ -48,6 +53,8 @@ def test_a_preempted_node_is_nobodys_fault() -> None:
         ({"error": "OSError", "message": "[Errno 28] No space left on device"}, FailureKind.BAD_NODE),
         ({"error": "UnidentifiedImageError", "message": "cannot identify 'a.png'"}, FailureKind.DATA),
         ({"error": "CheckpointError", "message": "damaged"}, FailureKind.STORAGE),
+        ({"error": StoreUnreachableError.__name__, "message": "away"}, FailureKind.STORAGE),
+        ({"error": "TrainingError", "message": "timm failed: CUDA out of memory"}, FailureKind.OUT_OF_MEMORY),
         ({"error": "ConfigError", "message": "imgsz"}, FailureKind.USER),
         ({"error": "ValueError", "message": "shape"}, FailureKind.PLUGIN),
     ],
@@ -93,3 +100,20 @@ def test_a_plugins_rule_comes_before_ours() -> None:
 
 def test_a_rule_without_any_condition_fits_nothing() -> None:
     assert not FailureRule(FailureKind.USER).fits("ValueError", "x")
+
+
+def test_our_own_word_for_a_full_disk_and_its_way_out_survive() -> None:
+    message = "no room ([Errno 28] No space left on device)."
+    facts = {"error": DiskFullError.__name__, "message": message, "hint": "Free some."}
+    failure = classify(_raised(**facts))
+    assert (failure.kind, failure.hint) == (FailureKind.STORAGE, "Free some.")
+
+
+def test_every_error_that_an_attempt_can_raise_has_a_kind_on_purpose() -> None:
+    for room in ("contract", "datasets", "environments", "jobs", "plugins", "registry", "storage", "tracking"):
+        folder = importlib.import_module(f"eagleray.{room}").__path__
+        for module in pkgutil.walk_packages(folder, f"{eagleray.__name__}.{room}."):
+            importlib.import_module(module.name)
+    rooms = ("eagleray.control", "eagleray.client", "eagleray.cli", "eagleray_")
+    codes = {kind.code for kind in _family(EaglerayError) if not kind.__module__.startswith(rooms)}
+    assert codes == set(_KINDS) | _WRAPPERS

@@ -67,3 +67,16 @@ def test_no_wait_is_longer_than_the_longest_and_jitter_is_repeatable() -> None:
     assert waits(first) <= LONGEST_WAIT_S
     assert first == decide(LOST, 30, max_failures=99)
     assert waits(first) != waits(decide(LOST, 30, max_failures=99, seed="8/1"))
+
+
+def test_a_full_disk_is_not_tried_again_before_somebody_makes_room() -> None:
+    full = Failure(FailureKind.STORAGE, "no room", "free some", error="DiskFullError")
+    assert decide(full, 1) == decide(full, 1, budgets=ALONE) == GiveUp("no room", "free some")
+
+
+def test_the_only_node_that_fits_gets_one_more_try_and_is_not_left_out() -> None:
+    failure = Failure(FailureKind.BAD_NODE, "busy", node="10.0.0.7")
+    first = decide(failure, 1, other_nodes=False)
+    assert isinstance(first, RetryAfter)
+    assert not first.avoid_node
+    assert isinstance(decide(failure, 2, other_nodes=False), GiveUp)

@@ -45,7 +45,8 @@ class WorkerRaised(RuntimeError):
 
 
 LESS_MEMORY = "Lower batch_size or the image size, or choose a smaller model; more workers share the batch."
-OTHER_NODE = "The node is left out from now on; look at its disk, driver and hardware."
+OTHER_NODE = "Look at that node's disk, driver and hardware."
+MORE_DISK = "Free some space on that node: in its temp folder, or in EAGLERAY_HOME, which `eagleray envs prune` thins out."
 
 # Words of PyTorch, CUDA, NumPy and Linux that say more than the exception's class. Rules of plugins come before them.
 _RULES = (
@@ -58,10 +59,10 @@ _RULES = (
     FailureRule(
         FailureKind.BAD_NODE,
         pattern=r"uncorrectable ECC|CUDA error: (unknown error|initialization error|all CUDA-capable devices are busy)"
-        r"|CUDA driver version is insufficient|No space left on device|\[Errno 5\] Input/output error"
-        r"|Read-only file system",
+        r"|CUDA driver version is insufficient|\[Errno 5\] Input/output error|Read-only file system",
         hint=OTHER_NODE,
     ),
+    FailureRule(FailureKind.BAD_NODE, pattern=r"No space left on device", hint=MORE_DISK),
     FailureRule(FailureKind.DATA, error="UnidentifiedImageError", hint="Repair or remove that file."),
     # What gloo, NCCL and sockets say on the workers that are left when another one dies.
     FailureRule(
@@ -75,16 +76,22 @@ _RULES = (
 _KINDS = {
     "config": FailureKind.USER,
     "unknown-name": FailureKind.USER,
+    "phase": FailureKind.USER,
     "dataset": FailureKind.DATA,
-    "plugin": FailureKind.PLUGIN,
+    "dataset-busy": FailureKind.STORAGE,
+    "upload": FailureKind.DATA,
     "environment": FailureKind.ENVIRONMENT,
     "storage": FailureKind.STORAGE,
     "checkpoint": FailureKind.STORAGE,
     "not-found": FailureKind.STORAGE,
     "already-exists": FailureKind.STORAGE,
+    "storage-unreachable": FailureKind.STORAGE,
+    "disk-full": FailureKind.STORAGE,
     "weights": FailureKind.USER,
     "cluster": FailureKind.CLUSTER,
 }
+# What an adapter wraps its framework's words in: those words decide, and where they say nothing, it is the plugin.
+_WRAPPERS = frozenset({"error", "plugin", "training"})
 
 
 def classify(error: BaseException, rules: Sequence[FailureRule] = ()) -> Failure:
@@ -111,12 +118,18 @@ def classify(error: BaseException, rules: Sequence[FailureRule] = ()) -> Failure
 def _of_worker(facts: dict[str, str], rules: Sequence[FailureRule]) -> Failure:
     name, message = facts.get("error", ""), facts.get("message", "")
     trace, node = facts.get("traceback", ""), facts.get("node", "")
-    rule = _rule(name, f"{message}\n{trace}", rules)
+    own = _own_kind(name)
+    # An error of ours has been understood where it was raised; words in it that mean something in PyTorch do not.
+    rule = _rule(name, f"{message}\n{trace}", rules if own else (*rules, *_RULES))
     if rule:
         return Failure(rule.kind, message, rule.hint or facts.get("hint", ""), name, trace, node)
+    return Failure(own or FailureKind.PLUGIN, message, facts.get("hint", ""), name, trace, node)
+
+
+def _own_kind(name: str) -> FailureKind | None:
+    """Of an error's class name; the driver has imported every module whose errors a worker can raise."""
     codes = {kind.__name__: kind.code for kind in _family(EaglerayError)}
-    kind = _KINDS.get(codes.get(name, ""), FailureKind.PLUGIN)
-    return Failure(kind, message, facts.get("hint", ""), name, trace, node)
+    return _KINDS.get(codes.get(name, ""))
 
 
 def _of_ray(error: BaseException, chain: list[BaseException], rules: Sequence[FailureRule]) -> Failure:
@@ -127,7 +140,8 @@ def _of_ray(error: BaseException, chain: list[BaseException], rules: Sequence[Fa
         return Failure(
             FailureKind.CLUSTER,
             "The workers could not be placed in time.",
-            "Try `ray status` to see what is free, or ask for fewer workers.",
+            "Try `ray status` to see what is free, ask for fewer workers, or wait longer for room: "
+            "EAGLERAY_WORKER_START_TIMEOUT_S.",
         )
     if names & {"RuntimeEnvSetupError", "ActorUnschedulableError"}:
         message = f"A node could not start the plugin's environment: {text}"
@@ -140,13 +154,13 @@ def _of_ray(error: BaseException, chain: list[BaseException], rules: Sequence[Fa
         return Failure(FailureKind.PREEMPTION, "A worker's node is gone.", node=node)
     if names & {"ActorDiedError", "RayActorError", "WorkerHealthCheckFailedError", "WorkerGroupStartupFailedError"}:
         return Failure(FailureKind.WORKER_LOST, "A worker process died.", node=node)
-    rule = _rule(type(error).__name__, text, rules)
+    rule = _rule(type(error).__name__, text, (*rules, *_RULES))
     kind, hint = (rule.kind, rule.hint) if rule else (FailureKind.PLUGIN, "")
     return Failure(kind, f"{type(error).__name__}: {text}", hint, traceback=str(error), node=node)
 
 
 def _rule(error: str, text: str, rules: Sequence[FailureRule]) -> FailureRule | None:
-    return next((rule for rule in (*rules, *_RULES) if rule.fits(error, text)), None)
+    return next((rule for rule in rules if rule.fits(error, text)), None)
 
 
 def _node(chain: list[BaseException]) -> str:

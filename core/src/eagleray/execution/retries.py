@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from eagleray.contract.failures import FailureKind
 from eagleray.execution.failures import Failure
+from eagleray.storage.disk import DiskFullError
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,8 @@ class Budget:
 
 LONGEST_WAIT_S = 600.0
 _NEVER = Budget(0, 0.0)
+# Somebody must make room first.
+_NEEDS_A_HAND = frozenset({DiskFullError.__name__})
 # A process that runs by itself: what a retry on this very machine, right now, may mend.
 ALONE: Mapping[FailureKind, Budget] = {
     # The first restart is free: most deaths are single, and a fresh start costs seconds anyway.
@@ -71,6 +74,7 @@ def after_failure(
     max_failures: int,
     seed: str,
     budgets: Mapping[FailureKind, Budget] = QUEUED,
+    other_nodes: bool = True,
 ) -> RetryAfter | GiveUp:
     """Whether another attempt is worth it, and when.
 
@@ -78,9 +82,13 @@ def after_failure(
         counts: failures by kind since the last new checkpoint, this one included.
         max_failures: `JobSpec.max_failures`.
         seed: makes the jitter repeatable; different for every job and attempt.
+        other_nodes: whether the job fits without the failure's node.
     """
     kind = failure.kind
-    budget = budgets.get(kind, _NEVER)
+    budget = _NEVER if failure.error in _NEEDS_A_HAND else budgets.get(kind, _NEVER)
+    if kind is FailureKind.BAD_NODE and not other_nodes:
+        # A driver that hangs comes back with a new process; a full disk or broken memory does not.
+        budget = replace(budget, retries=1)
     if budget.retries is None:
         budget = replace(budget, retries=max_failures)
     count = counts.get(kind.value, 1)
@@ -93,7 +101,7 @@ def after_failure(
         times = f"{count} times" if count > 1 else "once"
         reason = f"{_WHAT.get(kind, 'it failed')} {times} without a new checkpoint in between: {failure.message}"
         return GiveUp(reason, failure.hint)
-    avoid = failure.node if kind is FailureKind.BAD_NODE else ""
+    avoid = failure.node if kind is FailureKind.BAD_NODE and other_nodes else ""
     return RetryAfter(_wait(budget, count, seed), failure.message, avoid_node=avoid)
 
 
