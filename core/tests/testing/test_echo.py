@@ -42,6 +42,12 @@ def recorded(context: TrainingContext) -> RecordingHost:
     return context.host
 
 
+def test_a_warning_reaches_the_host_as_text(tmp_path: Path) -> None:
+    context = make_context(tmp_path, "a")
+    context.warn("optimizer=auto ignores learning_rate=0.02")
+    assert recorded(context).warnings == ["optimizer=auto ignores learning_rate=0.02"]
+
+
 def saved(host: RecordingHost, file: str = "state.npz") -> dict[str, Any]:
     folder = host.reports[-1].checkpoint
     assert folder is not None

@@ -84,6 +84,11 @@ def test_what_cannot_be_trained_says_why(framework: Framework) -> None:
     assert cards["yolo_world_v2_s"].status is ModelStatus.NEEDS and "CLIP" in cards["yolo_world_v2_s"].reason
 
 
+@pytest.mark.parametrize("task", TASKS)
+def test_the_name_of_the_jobs_learning_rate_is_a_key_of_every_task(framework: Framework, task: str) -> None:
+    assert set(framework.learning_rate_keys) == {"lr0"} & set(config(framework, task).model_fields)
+
+
 def test_the_licence_is_shown(framework: Framework) -> None:
     assert framework.licence == "AGPL-3.0"
 

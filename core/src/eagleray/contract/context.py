@@ -87,6 +87,8 @@ class TrainingHost(Protocol):
 
     def publish_best(self, path: Path) -> None: ...
 
+    def warn(self, message: str) -> None: ...
+
 
 @dataclass
 class TrainingContext:
@@ -157,3 +159,10 @@ class TrainingContext:
     def publish_best(self, path: Path) -> None:
         """Replace the job's `best.pt` by `path` (stripped of optimizer state, say). Resumable state stays as it is."""
         self.host.publish_best(path)
+
+    def warn(self, message: str) -> None:
+        """Say a sentence that whoever asked for the job must read: a knob of theirs that has no effect, say.
+
+        It is shown at once and kept in the job's record, once also where several workers say the same.
+        """
+        self.host.warn(str(message))

@@ -118,6 +118,8 @@ class Framework:
         best_metrics: task → the metric that chooses `best`.
         dataset_formats: the forms that the adapter trains from, preferred first.
         open_models: which names outside `models` a job may give; None: none.
+        learning_rate_keys: keys of the configs that say what the job's `learning_rate` says; a job that gives both is
+            refused before it starts.
     """
 
     name: str
@@ -136,4 +138,5 @@ class Framework:
     process_group: ProcessGroup = ProcessGroup.NONE
     capabilities: Capabilities = Capabilities()
     open_models: OpenModels | None = None
+    learning_rate_keys: tuple[str, ...] = ()
     contract_version: int = CONTRACT_VERSION

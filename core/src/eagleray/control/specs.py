@@ -53,7 +53,7 @@ def checking(discover: Callable[[], Catalogue]) -> SpecCheck:
         spec = make_spec({key: value for key, value in values.items() if key != "resume"})
         installed = discover().framework(spec.framework)
         model = resolve_model(installed.framework, spec.model_name, spec.task_type)
-        validate_config(installed.framework, model.task, spec.advanced_config)
+        validate_config(installed.framework, model.task, spec.advanced_config, learning_rate=spec.learning_rate)
         check_capabilities(spec, installed.framework)
         return described(spec.model_copy(update={"task_type": model.task}))
 

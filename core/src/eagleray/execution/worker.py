@@ -189,6 +189,9 @@ class WorkerHost:
             # In its turn, so after the checkpoints that were best before.
             self._uploads.file(path, f"{self._prefix}/best.pt")
 
+    def warn(self, message: str) -> None:
+        self._channel.send({"type": "warning", "message": message})
+
     def finish(self) -> None:
         """Wait until all is in the store, or kept aside."""
         if self._uploads:

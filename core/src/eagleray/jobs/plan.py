@@ -79,7 +79,7 @@ def plan_job(
     installed = catalogue.framework(spec.framework)
     framework = installed.framework
     model = resolve_model(framework, spec.model_name, spec.task_type)
-    config = validate_config(framework, model.task, spec.advanced_config)
+    config = validate_config(framework, model.task, spec.advanced_config, learning_rate=spec.learning_rate)
     check_capabilities(spec, framework)
     dataset = read_data(spec, model.task, framework.dataset_formats, store, rules=rules, progress=progress)
     _require_further_weights(store, framework, model)

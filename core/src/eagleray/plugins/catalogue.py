@@ -136,16 +136,29 @@ def config_model(framework: Framework, task: str) -> type[BaseModel]:
     return model
 
 
-def validate_config(framework: Framework, task: str, values: Mapping[str, Any]) -> BaseModel:
+def validate_config(
+    framework: Framework, task: str, values: Mapping[str, Any], *, learning_rate: float | None = None
+) -> BaseModel:
     """`values` as the plugin's config for `task`.
 
+    Args:
+        learning_rate: the job's own, where it gives one.
+
     Raises:
-        ConfigError: names every wrong key with its value; an unknown key names the nearest one.
+        ConfigError: names every wrong key with its value; an unknown key names the nearest one. Or a key says what
+            `learning_rate` says.
     """
     from eagleray.contract.validation import validate  # noqa: PLC0415 - imports pydantic's models
 
     hint = f"All keys: eagleray models list --framework {framework.name}; eagleray models show MODEL --schema"
-    return validate(config_model(framework, task), values, what=f"advanced_config of {framework.name}", hint=hint)
+    config = validate(config_model(framework, task), values, what=f"advanced_config of {framework.name}", hint=hint)
+    for key in framework.learning_rate_keys:
+        if learning_rate is not None and values.get(key) is not None:
+            raise ConfigError(
+                f"learning_rate = {learning_rate:g} and {framework.name}'s {key} = {values[key]!r} name the same thing.",
+                "Give only one of them.",
+            )
+    return config
 
 
 def config_schema(framework: Framework, task: str) -> dict[str, Any]:

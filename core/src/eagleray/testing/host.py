@@ -40,6 +40,7 @@ class RecordingHost:
     weights: list[Path] = field(default_factory=list)
     files: dict[str, Path] = field(default_factory=dict)
     best: Path | None = None
+    warnings: list[str] = field(default_factory=list)
 
     def report(self, epoch: int, metrics: Mapping[str, float], save: Callable[[Path], None] | None) -> None:
         """Raises PluginError where epochs do not follow one another."""
@@ -66,6 +67,9 @@ class RecordingHost:
 
     def publish_best(self, path: Path) -> None:
         self.best = self._kept(path, "best", path.name)
+
+    def warn(self, message: str) -> None:
+        self.warnings.append(message)
 
     def resume(self) -> Resume:
         """The last checkpoint as a later attempt is given it: a copy of its own.

@@ -80,6 +80,7 @@ def describe(version: str) -> Framework:
         best_metrics={TASK: Metric(FITNESS)},
         dataset_formats=("imagefolder", "csv"),
         process_group=ProcessGroup.INIT,
+        learning_rate_keys=("lr_base",),
         capabilities=Capabilities(
             auto_batch_size=Absent("timm measures no memory; name a batch size (--batch-size 64)."),
         ),

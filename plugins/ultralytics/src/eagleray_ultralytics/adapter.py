@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 from ultralytics import YOLO, YOLOWorld
-from ultralytics.utils import LOGGER
 
 from eagleray.contract import (
     ConfigError,
@@ -172,17 +171,8 @@ class UltralyticsAdapter(TrainingAdapter):
         context = self.context
         values = context.config.model_dump(exclude={"sync_batch_norm"})
         if context.learning_rate is not None:
-            if "lr0" in context.config.model_fields_set:
-                raise ConfigError(
-                    f"learning_rate={context.learning_rate} and lr0={values['lr0']} name the same thing.",
-                    "Give only one of them.",
-                )
             values["lr0"] = context.learning_rate
-            if values["optimizer"] == "auto":
-                LOGGER.warning(
-                    f"optimizer=auto chooses its own learning rate and ignores learning_rate={context.learning_rate}; "
-                    "name an optimizer (--set optimizer=AdamW) to use it."
-                )
+        self._warn_of_ignored(values)
         return values | {
             "data": str(self._data),
             "epochs": context.epochs,
@@ -195,6 +185,17 @@ class UltralyticsAdapter(TrainingAdapter):
             "name": self.run_dir.name,
             "exist_ok": True,
         }
+
+    def _warn_of_ignored(self, values: Mapping[str, Any]) -> None:
+        """`optimizer=auto` chooses rate and momentum itself, and says so in the worker's log alone."""
+        given = {"learning_rate": self.context.learning_rate}
+        given |= {key: values[key] for key in ("lr0", "momentum") if key in self.context.config.model_fields_set}
+        ignored = " and ".join(f"{key}={value}" for key, value in given.items() if value is not None)
+        if values["optimizer"] == "auto" and ignored:
+            self.context.warn(
+                f"{ignored} has no effect: optimizer=auto of Ultralytics chooses its own. "
+                "Name an optimizer to use it: --set optimizer=AdamW"
+            )
 
     def _batch_size(self, previous: Mapping[str, Any]) -> int:
         size = self.context.batch_size
@@ -209,7 +210,7 @@ class UltralyticsAdapter(TrainingAdapter):
                     f"Name the batch of all {self.context.world_size} workers together: --batch-size 64.",
                 )
             return -1
-        LOGGER.warning(f"batch_size=auto measures a GPU's memory; on a CPU it is {CPU_BATCH_SIZE}.")
+        self.context.warn(f"batch_size=auto measures a GPU's memory; on a CPU it is {CPU_BATCH_SIZE}.")
         return CPU_BATCH_SIZE
 
     def _validation_arguments(self) -> dict[str, Any]:

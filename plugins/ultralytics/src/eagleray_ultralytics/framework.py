@@ -86,4 +86,5 @@ def describe(version: str) -> Framework:
         predictor="eagleray_ultralytics.predictor:UltralyticsPredictor",
         process_group=ProcessGroup.INIT,
         capabilities=Capabilities(export_formats=EXPORT_FORMATS),
+        learning_rate_keys=("lr0",),
     )

@@ -38,6 +38,7 @@ class Recorder:
         self.reports: list[tuple[int, dict[str, float]]] = []
         self.steps: list[tuple[int, int, int]] = []
         self.files: list[str] = []
+        self.warnings: list[str] = []
         self.best: Path | None = None
         self.weights: Path | None = None
         self.stopping = False
@@ -64,6 +65,9 @@ class Recorder:
 
     def publish_best(self, path: Path) -> None:
         self.best = Path(shutil.copy(path, self.folder / "best.pt"))
+
+    def warn(self, message: str) -> None:
+        self.warnings.append(message)
 
     def checkpoint(self, epoch: int) -> Path:
         return self.folder / f"checkpoint-{epoch}"

@@ -202,11 +202,25 @@ def test_an_unreadable_checkpoint_is_named(tmp_path: Path, damage: bytes | None)
         train(context)
 
 
-def test_a_learning_rate_given_twice_is_refused(tmp_path: Path) -> None:
-    dataset = write_dataset(tmp_path / "data", DETECTION)
+@pytest.mark.parametrize(
+    ("given", "ignored"),
+    [
+        ({"learning_rate": 0.03}, ["learning_rate=0.03"]),
+        ({"config": {"lr0": 0.02, "momentum": 0.8}}, ["lr0=0.02", "momentum=0.8"]),
+        ({"learning_rate": 0.03, "config": {"optimizer": "SGD"}}, []),
+        ({}, []),
+    ],
+)
+def test_what_the_automatic_optimizer_ignores_is_a_warning_that_names_both(
+    tmp_path: Path, given: dict[str, Any], ignored: list[str]
+) -> None:
     host = Recorder(tmp_path / "run")
-    with pytest.raises(ConfigError, match="lr0"):
-        train(make_context(host.folder, dataset, host, learning_rate=0.01, config={"lr0": 0.02, "optimizer": "SGD"}))
+    dataset = write_dataset(tmp_path / "data", DETECTION)
+    adapter = adapter_module.UltralyticsAdapter(make_context(host.folder, dataset, host, **given))
+    adapter._arguments({})
+    said = " ".join(host.warnings)
+    assert [name for name in ("learning_rate=0.03", "lr0=0.02", "momentum=0.8") if name in said] == ignored
+    assert ("optimizer=auto" in said) is bool(ignored)
 
 
 def test_a_model_that_cannot_be_trained_is_refused(tmp_path: Path) -> None:
@@ -229,6 +243,7 @@ def test_batch_size_auto_on_a_cpu_is_said(tmp_path: Path) -> None:
     dataset = write_dataset(tmp_path / "data", DETECTION)
     host = Recorder(tmp_path / "run")
     train(make_context(host.folder, dataset, host, epochs=1, batch_size="auto"))
+    assert any("batch_size=auto" in message and "16" in message for message in host.warnings)
     assert "batch: 16" in (host.folder / "work" / "run" / "args.yaml").read_text()
 
 
