@@ -13,10 +13,10 @@ import pytest
 from eagleray.contract.errors import ConfigError, EaglerayError, UnknownNameError
 from eagleray.control import errors, executor
 from eagleray.control.access import hash_key
+from eagleray.control.answering import METHODS
 from eagleray.control.commands import SYSTEM, Caller, Commands
-from eagleray.control.errors import ConflictError, ForbiddenError
+from eagleray.control.errors import ConflictError, ForbiddenError, RejectedError
 from eagleray.control.plane import ControlPlane
-from eagleray.control.remote import METHODS
 from eagleray.jobs.phases import Phase
 
 from .conftest import SPEC, House
@@ -269,3 +269,29 @@ def test_wrong_names_and_numbers_are_refused_with_what_is_valid(house: House) ->
         house.plane.create_key(SYSTEM, name="a", scopes=["root"], projects=None)
     with pytest.raises(ConfigError, match="epochs"):
         house.create(epochs=0)
+
+
+def test_texts_that_no_database_takes_are_kept_without_what_it_refuses(house: House) -> None:
+    job_id, driver = house.running()
+    driver.say(
+        {"type": "log", "rank": 0, "lines": ["one\0two", "pictures/caf\udce9.png"]},
+        {"type": "warning", "message": "pictures/caf\udce9.png"},
+        {"type": "facts", "dataset": {"classes": ["a\0", "caf\udce9"]}},
+    )
+    assert [line.text for line in house.queries.logs(job_id)] == ["one�two", "pictures/caf�.png"]
+    assert house.job(job_id).dataset == {"classes": ["a�", "caf�"]}
+    assert "caf�.png" in house.job(job_id).model_dump_json()
+
+
+def test_a_phase_of_a_newer_driver_is_kept_and_moves_nothing(house: House) -> None:
+    job_id, driver = house.running()
+    driver.say({"type": "phase", "phase": "dreaming", "message": ""})
+    assert house.job(job_id).phase is Phase.RUNNING
+    assert house.queries.events(job_id=job_id)[-1].data["phase"] == "dreaming"
+
+
+def test_an_event_without_what_it_needs_is_rejected_for_good(house: House) -> None:
+    job_id, driver = house.running()
+    with pytest.raises(RejectedError, match="KeyError: 'metrics'"):
+        driver.say({"type": "epoch", "epoch": 1})
+    assert house.job(job_id).epochs_done == 0

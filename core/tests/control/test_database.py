@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,10 @@ from eagleray.control.commands import SYSTEM
 from eagleray.control.database import migrating
 from eagleray.control.database.opening import database_url, open_database, open_read_only
 from eagleray.control.database.tables import Base
-from eagleray.control.errors import ControlPlaneAwayError, DatabaseBusyError, DatabaseError
+from eagleray.control.errors import ControlPlaneAwayError, DatabaseBusyError, DatabaseError, RejectedError
 from eagleray.control.plane import ControlPlane
 from eagleray.control.queries import Queries
+from eagleray.control.writing import Transaction
 from eagleray.jobs.phases import Phase
 
 from .conftest import House, check
@@ -183,3 +185,54 @@ def test_a_database_that_does_not_answer_is_said_in_our_own_words(tmp_path: Path
     with pytest.raises(DatabaseError) as caught:
         Queries(engine).get_job(1)
     assert "secret" not in str(caught.value)
+
+
+def test_after_a_commit_whose_acknowledgement_was_lost_writing_goes_on(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EAGLERAY_FAILPOINTS", "control.after_commit:raise")
+    with pytest.raises(RuntimeError, match="after_commit"):
+        house.plane.create_project(SYSTEM, "birds")
+    with pytest.raises(RuntimeError, match="after_commit"):
+        house.create()
+    monkeypatch.delenv("EAGLERAY_FAILPOINTS")
+    job_id, driver = house.running()
+    for step in (1, 2):
+        driver.say({"type": "progress", "epoch": 1, "step": step, "steps": 2, "metrics": {}})
+    assert house.types(job_id).count("progress") == 1
+    seqs = [event.seq for event in house.queries.events()]
+    assert len(seqs) == len(set(seqs)) and [project.name for project in house.queries.projects()] == ["birds"]
+
+
+@pytest.mark.parametrize(
+    "text", ["\ud800", 1 << 80, object()], ids=["not unicode", "a number without end", "not a value"]
+)
+def test_what_cannot_be_kept_is_refused_and_those_beside_it_are_kept(house: House, text: Any) -> None:
+    """All rows of a group are inserted together, at its end."""
+    before, kept, after = Future[int](), Future[int](), Future[int]()
+
+    def bad(transaction: Transaction) -> int:
+        transaction.event(1, None, "kind", {})
+        transaction.lines.append({"job_id": 1, "attempt": 1, "rank": 0, "time": transaction.now, "text": text})
+        return 1
+
+    def good(transaction: Transaction) -> int:
+        transaction.event(2, None, "kind", {})
+        return 2
+
+    house.plane._writer._commit([(bad, before), (good, kept), (bad, after)])
+    assert kept.result(0) == 2
+    for future in (before, after):
+        with pytest.raises(RejectedError, match="This cannot be kept"):
+            future.result(0)
+    assert [event.job_id for event in house.queries.events()] == [2]
+
+
+def test_a_command_that_fails_by_itself_takes_nobody_with_it(house: House) -> None:
+    def bad(transaction: Transaction) -> None:
+        transaction.event(1, None, "kind", {})
+        raise KeyError("epoch")
+
+    with pytest.raises(RejectedError, match="KeyError: 'epoch'"):
+        house.plane._writer.run(bad)
+    assert house.queries.events() == []

@@ -48,6 +48,14 @@ def test_a_whole_run_leaves_metrics_events_and_a_completed_job(house: House) -> 
     ]
 
 
+def test_every_event_of_one_type_has_the_same_fields(house: House) -> None:
+    job_id, _driver = house.running()
+    events = [event.data for event in house.queries.events(job_id=job_id) if event.type == "attempt"]
+    assert events == [{"attempt": 1, "resumed_from_epoch": None}]
+    (submission,) = [event.data for event in house.queries.events(job_id=job_id) if event.type == "submission"]
+    assert submission == {"number": 1, "submission_id": f"{job_id}-1", "state": "submitting"}
+
+
 def test_a_queued_job_says_why_it_waits(house: House) -> None:
     job_id = house.create(scaling={"num_workers": 1, "cpus_per_worker": 64})
     house.tick()

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import pickle
 import subprocess
 import sys
-from typing import Any
+from typing import Any, cast
 
 import pytest
-from ray.exceptions import ActorUnavailableError, GetTimeoutError
+from ray.exceptions import ActorDiedError, ActorUnavailableError, GetTimeoutError
 
 from eagleray.contract.errors import UnknownNameError
+from eagleray.control.actor import wait_until_up
+from eagleray.control.answering import answer_of
 from eagleray.control.commands import SYSTEM
-from eagleray.control.errors import ControlPlaneAwayError, FencedError
-from eagleray.control.remote import RemoteCommands, answer_of, commands_of
+from eagleray.control.errors import ControlPlaneAwayError, FencedError, UnusableDatabaseError
+from eagleray.control.remote import RemoteCommands, commands_of
 
 from .conftest import House
 
@@ -96,3 +99,47 @@ def test_fencing_crosses_the_border(house: House, handle: Handle) -> None:
     house.plane.cancel_job(SYSTEM, job_id)
     with pytest.raises(FencedError):
         commands_of(RemoteCommands()).record(job_id, 1, [{"seq": 99, "type": "heartbeat"}])
+
+
+def test_who_may_make_a_control_plane_makes_one_where_there_is_none(
+    house: House, handle: Handle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none(name: str, namespace: str) -> Any:
+        raise ValueError(name)
+
+    monkeypatch.setattr("ray.get_actor", none)
+    made: list[Handle] = []
+
+    def create() -> Handle:
+        made.append(handle)
+        return handle
+
+    commands = commands_of(RemoteCommands(create=create))
+    handle.failures = [ActorDiedError()]
+    assert commands.health()["status"] == "ok", "also where one was lost later on"
+    assert len(made) == 2
+
+
+def test_a_fault_of_the_control_planes_own_comes_as_an_error_with_a_code(house: House) -> None:
+    answer = answer_of(house.plane, "start_job", (), {})
+    assert (answer["error"].code, answer["error"].http_status) == ("internal", 500)
+    assert "Traceback" not in str(answer["error"])
+    assert pickle.loads(pickle.dumps(answer["error"])).message == answer["error"].message
+
+
+def test_a_lasting_fault_is_raised_at_once_and_a_passing_one_is_waited_for(house: House) -> None:
+    class Plane:
+        def __init__(self, *errors: Exception) -> None:
+            self.errors = list(errors)
+
+        def health(self) -> dict[str, Any]:
+            if self.errors:
+                raise self.errors.pop(0)
+            return {}
+
+    away = ControlPlaneAwayError("The control plane is starting: the disk is full", "")
+    wait_until_up(cast(Any, Plane(away)), 10)
+    with pytest.raises(UnusableDatabaseError, match="damaged"):
+        wait_until_up(cast(Any, Plane(UnusableDatabaseError("damaged"))), 10)
+    with pytest.raises(ControlPlaneAwayError, match="the disk is full"):
+        wait_until_up(cast(Any, Plane(away)), 0)

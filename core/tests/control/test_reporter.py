@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from eagleray.control import reporter as module
-from eagleray.control.errors import ControlPlaneAwayError, FencedError
+from eagleray.control.errors import ControlPlaneAwayError, FencedError, RejectedError
 from eagleray.control.reporter import Reporter
 
 
@@ -23,6 +23,7 @@ class Plane:
         self.lose_next = False
         self.fence = False
         self.connections = 0
+        self.refused: int | None = None
 
     def connect(self) -> Any:
         self.connections += 1
@@ -33,6 +34,8 @@ class Plane:
             raise FencedError("superseded", "")
         if self.away:
             raise ControlPlaneAwayError("away", "")
+        if self.refused is not None and any(event.get("n") == self.refused for event in events):
+            raise RejectedError(f"{self.refused} is no number.", "")
         last = self.events[-1]["seq"] if self.events else 0
         self.events += [event for event in events if event["seq"] > last]
         if self.lose_next:
@@ -135,3 +138,28 @@ def test_a_quiet_driver_still_gives_signs_of_life(plane: Plane) -> None:
     line = reporting(plane, heartbeat_s=0.05)
     until(lambda: sum(event["type"] == "heartbeat" for event in plane.events) >= 3)
     line.close(5)
+
+
+def test_what_waits_is_bounded_in_bytes_too(plane: Plane, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_BYTES", 1 << 20)
+    plane.away = True
+    line = reporting(plane)
+    for number in range(100):
+        line.emit("log", n=number, lines=["x" * 60_000])
+    assert sum(len(event["lines"][0]) for event, _ in line._events if event["type"] == "log") <= 1 << 20
+    plane.away = False
+    assert line.close(15)
+    assert any(event["type"] == "warning" for event in plane.events)
+    assert line._bytes == 0
+
+
+def test_of_a_batch_that_is_refused_only_what_cannot_be_kept_is_missing_and_that_is_said(plane: Plane) -> None:
+    plane.refused = 7
+    line = reporting(plane)
+    for number in range(20):
+        line.emit("epoch", n=number)
+    assert line.close(15)
+    assert plane.said("epoch") == [number for number in range(20) if number != 7]
+    (warning,) = [event for event in plane.events if event["type"] == "warning"]
+    assert warning["message"] == "An event of type 'epoch' is missing: 7 is no number."
+    assert warning["seq"] == 8

@@ -4,26 +4,31 @@ from __future__ import annotations
 
 import functools
 import logging
+import time
 from pathlib import Path
 from typing import Any
 
 import ray
 from ray.exceptions import RayError
 
+from eagleray.contract.errors import ClusterError
 from eagleray.control.commands import Commands
 from eagleray.control.database.opening import open_database
 from eagleray.control.errors import ControlPlaneAwayError
 from eagleray.control.plane import ControlPlane
 from eagleray.control.ray_executor import RayJobExecutor
-from eagleray.control.remote import CALL_S, NAME, NAMESPACE, answer_of, find
+from eagleray.control.remote import CALL_S, NAME, NAMESPACE, RemoteCommands, commands_of, find
 from eagleray.control.settings import load_control_settings
 from eagleray.control.specs import checking
+from eagleray.control.starting import StartingPlane
 from eagleray.plugins.host import discover
 from eagleray.settings import load_settings
 from eagleray.storage.opening import open_store
 
 _HEAD = "node:__internal_head__"
 _START_S = 60.0
+# Per try; the old owner of the database may take longer to go, and is waited for by trying again.
+_OWNER_S = 10.0
 
 
 class ControlActor:
@@ -31,38 +36,71 @@ class ControlActor:
 
     def __init__(self, places: dict[str, str]) -> None:
         logging.basicConfig(level=logging.INFO)
-        settings = load_settings()
         address = ray.get_runtime_context().gcs_address
-        home = Path(places["home"])
-        self._plane = ControlPlane(
-            open_database(None, home),
-            RayJobExecutor(address, home, places["storage"]),
-            open_store(places["storage"]),
-            checking(functools.partial(discover, settings)),
-            settings=load_control_settings(),
-        )
-        self._plane.start()
+        self._plane = StartingPlane(functools.partial(_open, address, Path(places["home"]), places["storage"]))
 
     def call(self, method: str, arguments: Any, keywords: Any) -> dict[str, Any]:
-        return answer_of(self._plane, method, arguments, keywords)
+        return self._plane.call(method, arguments, keywords)
 
     def shut_down(self) -> None:
         self._plane.close()
 
 
+def _open(address: str, home: Path, storage: str) -> ControlPlane:
+    settings = load_settings()
+    engine = open_database(None, home)
+    plane = None
+    try:
+        plane = ControlPlane(
+            engine,
+            RayJobExecutor(address, home, storage),
+            open_store(storage),
+            checking(functools.partial(discover, settings)),
+            settings=load_control_settings(),
+        )
+        plane.start(owner_timeout_s=_OWNER_S)
+    except BaseException:
+        # Its lock and its connections would stand in the next try's way.
+        if plane is not None:
+            plane.close()
+        engine.dispose()
+        raise
+    return plane
+
+
 def connect(*, create: bool = True, timeout_s: float = CALL_S) -> Commands:
     """The control plane of the cluster that this process is connected to, started where there is none and `create`.
 
+    With `create` it is also made again where it is lost later on, as a replica of the API outlives it.
+
     Raises:
-        ControlPlaneAwayError: there is none, or it cannot start; says why.
+        ControlPlaneAwayError: there is none, or it cannot start in time; says why.
+        EaglerayError: why it cannot start at all, such as a damaged database.
         ClusterError: this process is connected to no cluster.
     """
-    if create and ray.is_initialized():
-        _create()
-    return find(timeout_s)
+    if not create:
+        return find(timeout_s)
+    if not ray.is_initialized():
+        raise ClusterError("This process is connected to no Ray cluster.", "Call ray.init() first, or: eagleray up")
+    commands = commands_of(RemoteCommands(timeout_s, create=_create))
+    wait_until_up(commands, _START_S)
+    return commands
 
 
-def _create() -> None:
+def wait_until_up(commands: Commands, timeout_s: float) -> None:
+    """Raises what keeps it from starting: at once where that does not pass by itself, else after `timeout_s`."""
+    deadline = time.monotonic() + timeout_s
+    while True:
+        try:
+            commands.health()
+            return
+        except ControlPlaneAwayError:
+            if time.monotonic() >= deadline:
+                raise
+            time.sleep(0.5)
+
+
+def _create() -> Any:
     settings = load_settings()
     actor = ray.remote(ControlActor).options(
         name=NAME,
@@ -75,15 +113,7 @@ def _create() -> None:
         num_cpus=0,
         resources={_HEAD: 0.001},
     )
-    handle = actor.remote({"home": str(settings.home), "storage": settings.storage})
-    try:
-        ray.get(handle.call.remote("health", (), {}), timeout=_START_S)
-    except RayError as error:
-        cause = getattr(error, "cause", None) or error
-        raise ControlPlaneAwayError(
-            f"The control plane could not start: {' '.join(str(cause).split())[-600:]}",
-            "Its log is in Ray's session folder on the head.",
-        ) from error
+    return actor.remote({"home": str(settings.home), "storage": settings.storage})
 
 
 def shut_down() -> None:

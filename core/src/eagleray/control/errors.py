@@ -41,6 +41,10 @@ class DatabaseError(EaglerayError):
     http_status = 503
 
 
+class UnusableDatabaseError(DatabaseError):
+    """Damaged, or a newer release's: it stays so until someone does something about it."""
+
+
 class DatabaseBusyError(DatabaseError):
     """Another process holds the database; worth another try.
 
@@ -50,6 +54,20 @@ class DatabaseBusyError(DatabaseError):
 
     code = "database-busy"
     retry_after_s = 5
+
+
+class RejectedError(EaglerayError):
+    """What was sent cannot be kept as it is, and sending it again would end the same."""
+
+    code = "rejected"
+    http_status = 422
+
+
+class InternalError(EaglerayError):
+    """A fault of the control plane's own; its log has the whole of it."""
+
+    code = "internal"
+    http_status = 500
 
 
 class ControlPlaneAwayError(EaglerayError):

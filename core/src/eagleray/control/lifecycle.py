@@ -96,7 +96,8 @@ def _add_attempt(job: JobRow, number: int, submission: str, state: str) -> None:
             released=False,
         )
     )
-    job.event("attempt", {"number": number, "submission_id": submission, "state": state}, number)
+    # Its driver tells of the same attempt by `attempt`, with what only it knows.
+    job.event("submission", {"number": number, "submission_id": submission, "state": state}, number)
 
 
 def stop(job: JobRow) -> None:

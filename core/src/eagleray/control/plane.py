@@ -26,7 +26,7 @@ from eagleray.control.specs import SpecCheck
 from eagleray.control.writing import Transaction, Writer
 from eagleray.jobs.phases import IllegalPhaseError, Phase
 from eagleray.jobs.records import JobRecord
-from eagleray.jobs.run_record import resumed_spec
+from eagleray.jobs.resume import resumed_spec
 from eagleray.storage.store import Store
 
 MAX_PRIORITY = 1000

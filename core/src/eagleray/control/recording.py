@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
@@ -18,6 +19,8 @@ from eagleray.execution.failures import Failure
 from eagleray.jobs.phases import TRANSITIONS, Phase
 
 MAX_LINE = 10_000
+# Lone surrogates (a file's name in another encoding) and NUL, which databases and JSON readers refuse.
+_UNKEEPABLE = re.compile("[\0\ud800-\udfff]")
 
 
 def record(
@@ -35,11 +38,20 @@ def record(
     recorder = _Recorder(job, attempt, settings)
     for event in events:
         if int(event["seq"]) > attempt["last_seq"]:
-            recorder.take(event)
+            recorder.take(scrubbed(event))
             attempt["last_seq"] = int(event["seq"])
     attempt.save()
     job.save()
     return int(attempt["last_seq"])
+
+
+def scrubbed(value: Any) -> Any:
+    """`value` with U+FFFD in place of every character that cannot be kept."""
+    if isinstance(value, str):
+        return _UNKEEPABLE.sub("\N{REPLACEMENT CHARACTER}", value)
+    if isinstance(value, Mapping):
+        return {scrubbed(key): scrubbed(item) for key, item in value.items()}
+    return [scrubbed(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def check_current(job: JobRow, attempt: AttemptRow) -> None:
@@ -84,7 +96,11 @@ class _Recorder:
     def _phase(self, event: Plain) -> None:
         if self._attempt["state"] not in (RUNNING, REGISTERED):
             self._attempt["state"], self._attempt["started_at"] = RUNNING, self._job.transaction.now
-        phase, job = Phase(event["phase"]), self._job
+        job = self._job
+        if event["phase"] not in {phase.value for phase in Phase}:
+            self._note(event)
+            return
+        phase = Phase(event["phase"])
         message = str(event.get("message", ""))
         if phase in (Phase.RUNNING, Phase.STOPPING) and phase in TRANSITIONS[job.phase]:
             job.advance(phase, message)
@@ -134,7 +150,7 @@ class _Recorder:
         self._note(event)
 
     def _log(self, event: Plain) -> None:
-        lines = [str(line)[:MAX_LINE].replace("\0", "�") for line in event["lines"]]
+        lines = [str(line)[:MAX_LINE] for line in event["lines"]]
         limit = self._settings.log_bytes
         kept = 0
         for line in lines:

@@ -5,28 +5,34 @@ from __future__ import annotations
 import functools
 import threading
 import time
+from collections.abc import Callable
 from typing import Any, cast
 
 import ray
 from ray.exceptions import GetTimeoutError, RayActorError, RayError
 
-from eagleray.contract.errors import ClusterError, EaglerayError
+from eagleray.contract.errors import ClusterError
+from eagleray.control.answering import METHODS, one_line
 from eagleray.control.commands import Commands
 from eagleray.control.errors import ControlPlaneAwayError
 
 NAME = "eagleray-control"
 NAMESPACE = "eagleray"
 CALL_S = 40.0
-METHODS = frozenset(name for name, value in vars(Commands).items() if callable(value) and not name.startswith("_"))
 # Safe to send twice, so a restart of the actor in the middle is waited out.
-_REPEATABLE = frozenset({"record", "admission", "wait_for_events", "health"})
+_REPEATABLE = frozenset({"record", "admission", "wait_for_events", "would_wait", "health"})
 
 
 class RemoteCommands:
-    """`Commands` through the actor's name; `cast` to the protocol by `commands_of`."""
+    """`Commands` through the actor's name; `cast` to the protocol by `commands_of`.
 
-    def __init__(self, timeout_s: float = CALL_S) -> None:
+    Args:
+        create: makes the actor where there is none, also where one was lost later on; None: that is an error.
+    """
+
+    def __init__(self, timeout_s: float = CALL_S, *, create: Callable[[], Any] | None = None) -> None:
         self._timeout_s = timeout_s
+        self._create = create
         self._actor: Any = None
         self._lock = threading.Lock()
 
@@ -44,7 +50,7 @@ class RemoteCommands:
                 with self._lock:
                     self._actor = None
                 if method not in _REPEATABLE or time.monotonic() + 1 > deadline:
-                    raise _away(f"it is being restarted ({type(error).__name__})") from error
+                    raise _away(f"it is being restarted ({type(error).__name__}: {one_line(error)})") from error
                 time.sleep(0.5)
 
     def _ask(self, method: str, arguments: Any, keywords: Any, timeout_s: float) -> Any:
@@ -57,7 +63,7 @@ class RemoteCommands:
         except RayActorError:
             raise
         except RayError as error:
-            raise _away(" ".join(str(error).split())[:300]) from error
+            raise _away(one_line(error)) from error
         if "error" in answer:
             raise answer["error"]
         return answer["value"]
@@ -68,7 +74,9 @@ class RemoteCommands:
                 try:
                     self._actor = ray.get_actor(NAME, namespace=NAMESPACE)
                 except ValueError as error:
-                    raise _away("there is none on this cluster") from error
+                    if self._create is None:
+                        raise _away("there is none on this cluster") from error
+                    self._actor = self._create()
             return self._actor
 
 
@@ -88,16 +96,6 @@ def find(timeout_s: float = CALL_S) -> Commands:
 
 def commands_of(remote: RemoteCommands) -> Commands:
     return cast(Commands, remote)
-
-
-def answer_of(plane: Commands, method: str, arguments: Any, keywords: Any) -> dict[str, Any]:
-    """One call on the actor's side: `{"value"}`, or `{"error"}` with what can be raised again over there."""
-    if method not in METHODS:
-        return {"error": ControlPlaneAwayError(f"The control plane has no command '{method}'.", "Upgrade it.")}
-    try:
-        return {"value": getattr(plane, method)(*arguments, **keywords)}
-    except EaglerayError as error:
-        return {"error": error.with_traceback(None)}
 
 
 def _away(why: str) -> ControlPlaneAwayError:

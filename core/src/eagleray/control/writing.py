@@ -16,13 +16,14 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, delete, func, insert, select
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, OperationalError, ProgrammingError, StatementError
 
 from eagleray.contract.errors import EaglerayError
+from eagleray.control.answering import one_line
 from eagleray.control.database.opening import explained
 from eagleray.control.database.ownership import Ownership, ownership_of
 from eagleray.control.database.tables import Event, LogRow, Metric
-from eagleray.control.errors import ControlPlaneAwayError, DatabaseBusyError
+from eagleray.control.errors import ControlPlaneAwayError, DatabaseBusyError, DatabaseError, RejectedError
 from eagleray.storage.failpoints import failpoint
 
 T = TypeVar("T")
@@ -31,6 +32,8 @@ Clock = Callable[[], datetime]
 TRANSIENT = frozenset({"progress", "log"})
 GROUP = 512
 _TRIES = 4
+# On a connection's own notes: its writer knows the numbers that events have.
+_READ = "eagleray_numbers_read"
 logger = logging.getLogger(__name__)
 
 
@@ -106,6 +109,10 @@ def _upsert_metrics(dialect: str) -> Any:
     )
 
 
+Works = list[tuple[Callable[[Transaction], Any], Future[Any]]]
+Results = list[tuple[Future[Any], Any, BaseException | None]]
+
+
 class Writer:
     """Use `run` from any thread."""
 
@@ -128,14 +135,19 @@ class Writer:
     def start(self, on_stir: Callable[[], None], *, owner_timeout_s: float = 30.0) -> None:
         """Raises DatabaseBusyError where another control plane keeps the database for `owner_timeout_s`."""
         self._on_stir = on_stir
+        deadline = time.monotonic() + owner_timeout_s
         self._ownership.acquire(owner_timeout_s)
-        # The very connection that will write: on PostgreSQL the lock belongs to its session.
-        connection = self._connected()
-        with connection.begin():
-            self._ownership.check(connection)
-            self._seq = connection.execute(select(func.coalesce(func.max(Event.seq), 0))).scalar_one()
-            rows = connection.execute(select(Event.job_id, Event.type, Event.seq).where(Event.type.in_(TRANSIENT)))
-            self._transient = {(row.job_id, row.type): row.seq for row in rows}
+        while True:
+            # The very connection that will write: on PostgreSQL the lock belongs to its session.
+            connection = self._connected()
+            try:
+                with connection.begin():
+                    self._prepare(connection)
+                break
+            except DatabaseBusyError:
+                if time.monotonic() >= deadline:
+                    raise
+                time.sleep(0.2)
         self._thread.start()
 
     def run(self, work: Callable[[Transaction], T]) -> T:
@@ -143,6 +155,7 @@ class Writer:
 
         Raises:
             EaglerayError: what `work` raised; nothing of it was written.
+            RejectedError: it raised anything else, or the database does not take its values.
             DatabaseBusyError: nothing was written, or it is not known in time.
         """
         if self._closed:
@@ -189,14 +202,22 @@ class Writer:
             if None in group:
                 return
 
-    def _commit(self, works: list[tuple[Callable[[Transaction], Any], Future[Any]]]) -> None:
-        results: list[tuple[Future[Any], Any, BaseException | None]] = []
+    def _commit(self, works: Works) -> None:
+        results: Results = []
         for number in range(1, _TRIES + 1):
             try:
                 results = self._attempt(works)
                 break
-            except (DBAPIError, EaglerayError, OSError) as error:
+            except (StatementError, ValueError, TypeError, ArithmeticError, EaglerayError, OSError) as error:
                 self._drop_connection()
+                if not _is_connections(error) and len(works) > 1:
+                    # One of them has values that the database refuses when all are written together at the end.
+                    for work in works:
+                        self._commit([work])
+                    return
+                if not _is_connections(error):
+                    results = [(future, None, _rejected(error)) for _, future in works]
+                    break
                 if number == _TRIES or not _is_passing(error):
                     reason = explained(error, self._engine.url) if isinstance(error, DBAPIError) else error
                     results = [(future, None, reason) for _, future in works]
@@ -213,21 +234,21 @@ class Writer:
             else:
                 future.set_result(result)
 
-    def _attempt(
-        self, works: list[tuple[Callable[[Transaction], Any], Future[Any]]]
-    ) -> list[tuple[Future[Any], Any, BaseException | None]]:
+    def _attempt(self, works: Works) -> Results:
         connection = self._connected()
-        results: list[tuple[Future[Any], Any, BaseException | None]] = []
+        results: Results = []
         with connection.begin():
-            self._ownership.check(connection)
+            self._prepare(connection)
             transaction = Transaction(connection, self._clock(), self._seq + 1)
             for work, future in works:
                 try:
                     with transaction.savepoint():
                         results.append((future, work(transaction), None))
-                except (EaglerayError, IntegrityError) as error:
+                except Exception as error:
+                    if _is_connections(error):
+                        raise
                     # Its caller's affair; the others of the group are committed.
-                    results.append((future, None, error))
+                    results.append((future, None, error if isinstance(error, EaglerayError) else _rejected(error)))
             transient = dict(self._transient)
             transaction.flush(transient)
             failpoint("control.before_commit")
@@ -239,6 +260,20 @@ class Writer:
         if transaction.stirred:
             self._on_stir()
         return results
+
+    def _prepare(self, connection: Connection) -> None:
+        """At the start of every transaction: whether we may write, and on a new connection where we are.
+
+        Whether the last commit before a connection was lost has happened, only the database knows.
+        """
+        self._ownership.check(connection)
+        if connection.info.get(_READ):
+            return
+        newest = connection.execute(select(func.coalesce(func.max(Event.seq), 0))).scalar_one()
+        self._seq = max(self._seq, newest)
+        rows = connection.execute(select(Event.job_id, Event.type, Event.seq).where(Event.type.in_(TRANSIENT)))
+        self._transient = {(row.job_id, row.type): row.seq for row in rows}
+        connection.info[_READ] = True
 
     def _connected(self) -> Connection:
         if self._connection is None or self._connection.closed or self._connection.invalidated:
@@ -253,6 +288,19 @@ class Writer:
                 connection.invalidate()
             with contextlib.suppress(DBAPIError):
                 connection.close()
+
+
+def _is_connections(error: BaseException) -> bool:
+    """Whether it is about the database or the way to it, and not about what one command wants to write."""
+    if isinstance(error, DBAPIError):
+        refused = isinstance(error, DataError | IntegrityError | ProgrammingError)
+        return error.connection_invalidated or not refused
+    return isinstance(error, OSError | DatabaseError)
+
+
+def _rejected(error: BaseException) -> RejectedError:
+    cause = error.orig if isinstance(error, StatementError) and error.orig is not None else error
+    return RejectedError(f"This cannot be kept: {type(cause).__name__}: {one_line(cause)}", "Change it and try again.")
 
 
 def _is_passing(error: BaseException) -> bool:

@@ -12,7 +12,7 @@ from sqlalchemy import Engine
 
 from eagleray import __version__
 from eagleray.control.database.tables import Base
-from eagleray.control.errors import DatabaseError
+from eagleray.control.errors import UnusableDatabaseError
 
 MIGRATIONS = Path(__file__).with_name("migrations")
 
@@ -21,7 +21,7 @@ def migrate(engine: Engine, revision: str = "head") -> None:
     """Upgrade to `revision`; all of it or nothing, by one process at a time.
 
     Raises:
-        DatabaseError: a newer release has written the database.
+        UnusableDatabaseError: a newer release has written the database.
     """
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
@@ -32,7 +32,7 @@ def migrate(engine: Engine, revision: str = "head") -> None:
         current = MigrationContext.configure(connection).get_current_revision()
         known = {script.revision for script in scripts.walk_revisions()}
         if current is not None and current not in known:
-            raise DatabaseError(
+            raise UnusableDatabaseError(
                 f"The database has the schema '{current}', which eagleray {__version__} does not know.",
                 "A newer release has written it: install that one, or restore a backup of before the upgrade.",
             )

@@ -15,7 +15,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.pool import QueuePool
 
 from eagleray.control.database.migrating import migrate
-from eagleray.control.errors import DatabaseBusyError, DatabaseError
+from eagleray.control.errors import DatabaseBusyError, DatabaseError, UnusableDatabaseError
 
 BUSY_TIMEOUT_S = 5.0
 # An engine's execution option: its transactions only read, so they need not wait for the writer.
@@ -160,8 +160,8 @@ def sqlite_file(connection: Connection) -> Path:
     return Path(rows[0][2])
 
 
-def damaged(path: object, reason: str) -> DatabaseError:
-    return DatabaseError(
+def damaged(path: object, reason: str) -> UnusableDatabaseError:
+    return UnusableDatabaseError(
         f"The database {path} is damaged: {' '.join(reason.split())[:300]}.",
         f"Nothing was changed. Put a backup in its place: {RESTORE}",
     )
