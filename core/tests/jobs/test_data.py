@@ -59,8 +59,8 @@ def test_a_folder_stays_a_folder(store: LocalStore, settings: Settings, folder: 
     assert address_of(report) == str(folder.resolve())
 
 
-def test_an_unknown_name_is_told_with_what_is_there(store: LocalStore, settings: Settings) -> None:
-    with pytest.raises(UnknownNameError, match="Unknown dataset 'dimes'"):
+def test_a_name_that_is_neither_a_dataset_nor_a_folder_is_told_as_both(store: LocalStore, settings: Settings) -> None:
+    with pytest.raises(UnknownNameError, match=r"Unknown dataset 'dimes'\. There is no folder 'dimes' either\."):
         read(store, "dimes")
 
 

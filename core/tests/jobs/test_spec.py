@@ -34,12 +34,26 @@ def test_yaml_and_json_give_the_same_spec(tmp_path: Path) -> None:
         ({"project_id": "../x"}, "'project_id' = '../x'"),
         ({"scaling": {"num_workers": [4, 1]}}, "min ≤ max"),
         ({"learning_rate": 0}, "greater than 0"),
+        ({"learning_rate": float("inf")}, "'learning_rate' = inf"),
+        ({"learning_rate": float("nan")}, "'learning_rate' = nan"),
+        ({"scaling": {"gpus_per_worker": float("inf")}}, "'scaling.gpus_per_worker' = inf"),
+        (
+            {"scaling": {"num_workers": 0}},
+            "'scaling.num_workers' = 0: must be a whole number from 1, or a range MIN-MAX",
+        ),
+        ({"scaling": {"num_workers": [0, 2]}}, "must be a whole number from 1, or a range MIN-MAX"),
     ],
 )
 def test_a_wrong_key_is_named_with_what_would_be_valid(values: dict[str, Any], sentence: str) -> None:
     with pytest.raises(ConfigError) as caught:
         make_spec({**MINIMAL, **values})
     assert sentence in str(caught.value)
+
+
+def test_a_wrong_number_of_workers_is_one_sentence() -> None:
+    with pytest.raises(ConfigError) as caught:
+        make_spec({**MINIMAL, "scaling": {"num_workers": "many"}})
+    assert caught.value.message.count("num_workers") == 1
 
 
 def test_a_missing_key_is_named() -> None:

@@ -134,7 +134,7 @@ def start(
         return
     from eagleray.jobs.plan import describe, plan_job  # noqa: PLC0415
     from eagleray.jobs.records import JobRecords  # noqa: PLC0415
-    from eagleray.jobs.run_record import resumed_spec  # noqa: PLC0415
+    from eagleray.jobs.resume import resumed_spec  # noqa: PLC0415
     from eagleray.jobs.spec import make_spec  # noqa: PLC0415
     from eagleray.plugins.host import discover  # noqa: PLC0415
     from eagleray.storage.opening import open_store  # noqa: PLC0415

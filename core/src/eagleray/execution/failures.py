@@ -46,7 +46,7 @@ class WorkerRaised(RuntimeError):
 
 LESS_MEMORY = "Lower batch_size or the image size, or choose a smaller model; more workers share the batch."
 OTHER_NODE = "Look at that node's disk, driver and hardware."
-MORE_DISK = "Free some space on that node: in its temp folder, or in EAGLERAY_HOME, which `eagleray envs prune` thins out."
+MORE_DISK = "Free some space on that node: in its temp folder, or in EAGLERAY_HOME (`eagleray envs prune`)."
 
 # Words of PyTorch, CUDA, NumPy and Linux that say more than the exception's class. Rules of plugins come before them.
 _RULES = (

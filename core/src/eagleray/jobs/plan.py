@@ -14,12 +14,15 @@ from eagleray.datasets import DatasetReport
 from eagleray.environments.lock import read_lock
 from eagleray.environments.ready import is_ready
 from eagleray.jobs.data import VersionReport, address_of, read_data
+from eagleray.jobs.records import JobRecords
 from eagleray.jobs.spec import JobSpec
 from eagleray.plugins.catalogue import resolve_model, validate_config
 from eagleray.plugins.host import Catalogue
 from eagleray.registry import DatasetVersion, Progress, SourceRules
 from eagleray.registry.progress import quiet
 from eagleray.settings import Settings
+from eagleray.storage.checkpoints import Checkpoints
+from eagleray.storage.opening import open_store
 from eagleray.storage.store import Store
 from eagleray.storage.weights import find_weights, weights_location
 
@@ -140,7 +143,8 @@ def _weights_file(spec: JobSpec) -> str | None:
     if isinstance(spec.pretrained, bool):
         return None
     path = Path(spec.pretrained).expanduser()
-    if not path.is_file():
+    # A resumed worker goes on from the job's own checkpoint; one that has none says what is missing.
+    if not path.is_file() and not spec.resume:
         raise WeightsError(
             f"The weights file '{spec.pretrained}' does not exist.",
             "Give an existing file, or --pretrained (the model's own weights), or --no-pretrained.",
@@ -162,17 +166,6 @@ def describe(plan: JobPlan, settings: Settings) -> dict[str, Any]:
     """The plan as plain data, for `--dry-run`."""
     lock = read_lock(plan.framework.environment.lock)
     ready = is_ready(lock, root=settings.environments)
-    scaling = plan.spec.scaling
-    if plan.weights_file:
-        weights = plan.weights_file
-    elif not plan.spec.pretrained:
-        weights = "none: training from scratch"
-    elif plan.weights_key:
-        weights = plan.weights_location
-    else:
-        weights = (
-            f"not in the store: {plan.framework.name} downloads them, then they are kept at {plan.weights_location}"
-        )
     return {
         "framework": plan.framework.name,
         "framework_version": plan.framework.version,
@@ -183,12 +176,34 @@ def describe(plan: JobPlan, settings: Settings) -> dict[str, Any]:
         "epochs": plan.spec.epochs,
         "batch_size": plan.spec.batch_size,
         "dataset": plan.dataset.counts(),
-        "weights": weights,
+        "weights": _resumes_from(plan, settings) or _weights(plan),
         "environment": {"ready": ready is not None, "path": str(ready.path) if ready else None},
-        "workers": scaling.num_workers,
+        "workers": plan.spec.scaling.num_workers,
         "resources_per_worker": plan.resources_per_worker,
         "best_by": f"{plan.metric.name} ({plan.metric.mode})",
         "storage": settings.storage,
         "warnings": list(plan.warnings),
         "spec": plan.spec.plain(),
     }
+
+
+def _resumes_from(plan: JobPlan, settings: Settings) -> str | None:
+    """The checkpoint that a resumed job would go on from, read and verified as the job would."""
+    if not plan.spec.resume:
+        return None
+    store = open_store(settings.storage)
+    record = JobRecords(store).load(plan.spec.resume)
+    manifest = Checkpoints(store, record.prefix).newest_valid(lambda _: None)
+    if manifest is None:
+        return None
+    return f"the checkpoint of epoch {manifest.epoch} (attempt {manifest.attempt}) of job {record.id}"
+
+
+def _weights(plan: JobPlan) -> str:
+    if plan.weights_file:
+        return plan.weights_file
+    if not plan.spec.pretrained:
+        return "none: training from scratch"
+    if plan.weights_key:
+        return plan.weights_location
+    return f"not in the store: {plan.framework.name} downloads them, then they are kept at {plan.weights_location}"

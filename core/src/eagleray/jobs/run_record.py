@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from eagleray.contract.errors import ConfigError, EaglerayError
+from eagleray.contract.errors import EaglerayError
 from eagleray.environments.lock import environment_name, read_lock
 from eagleray.jobs.phases import Phase
 from eagleray.jobs.plan import JobPlan
@@ -271,28 +271,3 @@ class RunRecord:
 
 def _write(folder: Path, data: bytes) -> None:
     (folder / "object").write_bytes(data)
-
-
-CHANGEABLE_ON_RESUME = ("epochs", "scaling", "max_failures", "checkpoint_every")
-
-
-def resumed_spec(record: JobRecord, changes: dict[str, Any]) -> dict[str, Any]:
-    """The spec to continue `record` with.
-
-    Raises:
-        ConfigError: `changes` holds what cannot change any more, or there is nothing left to train.
-    """
-    changes = {key: value for key, value in changes.items() if key != "resume" and record.spec.get(key) != value}
-    refused = sorted(set(changes) - set(CHANGEABLE_ON_RESUME))
-    if refused:
-        raise ConfigError(
-            f"Job {record.id} cannot change {', '.join(refused)} when it is resumed.",
-            f"Only {', '.join(CHANGEABLE_ON_RESUME)} may change; start a new job for anything else.",
-        )
-    spec = {**record.spec, **changes, "resume": record.id}
-    if record.phase is Phase.COMPLETED and record.epochs_done >= spec["epochs"]:
-        raise ConfigError(
-            f"Job {record.id} is complete: all {record.epochs_done} epochs are trained.",
-            f"To train on, ask for more: eagleray train --resume {record.id} --epochs {2 * record.epochs_done}",
-        )
-    return spec

@@ -8,7 +8,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    field_validator,
+    model_validator,
+)
 
 from eagleray.contract.errors import ConfigError
 from eagleray.contract.tasks import TASKS, normalise_task
@@ -23,13 +31,23 @@ class Scaling(BaseModel):
     num_workers: Annotated[int, Field(ge=1)] | tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]] = Field(
         default=1, description="Number of workers, or an inclusive range [min, max]."
     )
-    gpus_per_worker: float = Field(default=0, ge=0, description="GPUs that each worker gets.")
+    gpus_per_worker: float = Field(default=0, ge=0, allow_inf_nan=False, description="GPUs that each worker gets.")
     cpus_per_worker: float | None = Field(
         default=None,
         gt=0,
+        allow_inf_nan=False,
         description="CPUs that each worker gets; default: 1 is reserved and threads are left to the framework.",
     )
     accelerator_type: str | None = Field(default=None, description="Ray's accelerator type, for example `A100`.")
+
+    @field_validator("num_workers", mode="wrap")
+    @classmethod
+    def _number_or_range(cls, value: object, handler: ValidatorFunctionWrapHandler) -> object:
+        try:
+            return handler(value)
+        except ValidationError:
+            # One sentence for all members of the union; a reader knows none of them.
+            raise ValueError("must be a whole number from 1, or a range MIN-MAX (in a file: [min, max])") from None
 
     @model_validator(mode="after")
     def _range_is_ordered(self) -> Scaling:
@@ -67,7 +85,9 @@ class JobSpec(BaseModel):
     batch_size: int | Literal["auto"] = Field(
         default=16, description="Images per step over all workers, or `auto` where the framework can."
     )
-    learning_rate: float | None = Field(default=None, gt=0, description="Default: the framework's own.")
+    learning_rate: float | None = Field(
+        default=None, gt=0, allow_inf_nan=False, description="Default: the framework's own."
+    )
     advanced_config: dict[str, Any] = Field(
         default_factory=dict,
         description="The framework's own settings; their schema: `eagleray models show MODEL --schema`.",
