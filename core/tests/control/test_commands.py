@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from sqlalchemy import text
 
 from eagleray.contract.errors import ConfigError, EaglerayError, UnknownNameError
 from eagleray.control import errors, executor
@@ -295,3 +296,35 @@ def test_an_event_without_what_it_needs_is_rejected_for_good(house: House) -> No
     with pytest.raises(RejectedError, match="KeyError: 'metrics'"):
         driver.say({"type": "epoch", "epoch": 1})
     assert house.job(job_id).epochs_done == 0
+
+
+def test_a_deleted_jobs_id_and_idempotency_key_are_nobody_elses(house: House) -> None:
+    house.plane.create_project(SYSTEM, "cats")
+    own, other = caller("write", projects={"cats"}), caller("write", key_id=8)
+    first = house.create(caller=own, start=False, idempotency_key="k")
+    house.plane.delete_job(own, first)
+    house.tick()
+    house.restart()
+    second = house.create(caller=other, start=False)
+    assert second > first
+    assert house.create(caller=own, start=False, idempotency_key="k") > second
+
+
+def test_a_replayed_key_never_shows_a_job_that_its_caller_cannot_see(house: House) -> None:
+    for name in ("cats", "birds"):
+        house.plane.create_project(SYSTEM, name)
+    first = caller("write", projects={"cats"})
+    house.create(caller=first, start=False, idempotency_key="k")
+    with house.engine.connect() as connection, connection.begin():
+        connection.execute(text("UPDATE training_jobs SET project_id = 'birds'"))
+    with pytest.raises(UnknownNameError, match="Unknown job"):
+        house.create(caller=first, start=False, idempotency_key="k")
+
+
+def test_ids_of_users_and_keys_are_never_given_out_again(house: House) -> None:
+    user = house.plane.create_user(SYSTEM, "ada")
+    key = house.plane.create_key(SYSTEM, name="a", scopes=["read"], projects=None, user_id=user["id"])
+    house.plane.delete_user(SYSTEM, user["id"])
+    house.restart()
+    assert house.plane.create_user(SYSTEM, "bob")["id"] > user["id"]
+    assert house.plane.create_key(SYSTEM, name="b", scopes=["read"], projects=None)["id"] > key["id"]

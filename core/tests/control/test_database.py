@@ -236,3 +236,18 @@ def test_a_command_that_fails_by_itself_takes_nobody_with_it(house: House) -> No
     with pytest.raises(RejectedError, match="KeyError: 'epoch'"):
         house.plane._writer.run(bad)
     assert house.queries.events() == []
+
+
+def test_counting_goes_on_after_the_ids_that_an_older_release_gave_out(tmp_path: Path) -> None:
+    path = tmp_path / "control" / "eagleray.db"
+    path.parent.mkdir()
+    engine = create_engine(f"sqlite:///{path}")
+    migrating.migrate(engine, "r0001")
+    with engine.connect() as connection, connection.begin():
+        connection.execute(text("INSERT INTO users (id, name, created_at) VALUES (7, 'ada', '2026-01-01')"))
+    engine.dispose()
+    engine = open_database(None, tmp_path)
+    with engine.connect() as connection:
+        rows = connection.execute(text("SELECT name, value FROM counters ORDER BY name")).all()
+    engine.dispose()
+    assert [tuple(row) for row in rows] == [("api_keys", 0), ("users", 7)]

@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, Table, delete, func, insert, select, update
+from sqlalchemy import Row, delete, func, insert, select, update
 
 from eagleray.contract.errors import ConfigError, UnknownNameError
 from eagleray.control.commands import SCOPES, Caller, Plain
-from eagleray.control.database.tables import ApiKey, DatasetRow, Project, TrainingJob, User
+from eagleray.control.database.tables import ApiKey, Counter, DatasetRow, Project, TrainingJob, User
 from eagleray.control.errors import ConflictError, ForbiddenError, PreconditionError
 from eagleray.control.views import KeyView, ProjectView, UserView
 from eagleray.control.writing import Transaction
@@ -115,7 +115,7 @@ def remove_project(transaction: Transaction, name: str) -> Plain:
 def add_user(transaction: Transaction, name: str, projects: Sequence[str] | None) -> Plain:
     if transaction.connection.execute(select(User.id).where(User.name == checked_name("user", name))).first():
         raise ConflictError(f"The user '{name}' is there already.", "Choose another name.")
-    user_id = _next_id(transaction, User.__table__)
+    user_id = _next_id(transaction, User.__tablename__)
     values = {"id": user_id, "name": name, "projects": _sorted(projects), "created_at": transaction.now}
     transaction.connection.execute(insert(User).values(**values))
     return UserView.model_validate(values).model_dump(mode="json")
@@ -148,7 +148,7 @@ def add_key(
     if transaction.connection.execute(select(ApiKey.id).where(ApiKey.sha256 == digest)).first() is None:
         transaction.connection.execute(
             insert(ApiKey).values(
-                id=_next_id(transaction, ApiKey.__table__),
+                id=_next_id(transaction, ApiKey.__tablename__),
                 name=checked_name("key", name),
                 prefix=key[:10],
                 sha256=digest,
@@ -214,10 +214,10 @@ def _check_user(transaction: Transaction, user_id: int) -> None:
         raise UnknownNameError(f"Unknown user '{user_id}'.", "List the users to see their ids.")
 
 
-def _next_id(transaction: Transaction, table: Any) -> int:
-    """The one writer counts itself, so that a retried transaction and every database number alike."""
-    assert isinstance(table, Table)
-    return int(transaction.connection.execute(select(func.coalesce(func.max(table.c.id), 0))).scalar_one()) + 1
+def _next_id(transaction: Transaction, table: str) -> int:
+    """Never one that was somebody else's: idempotency keys and old requests still name the deleted one by it."""
+    counted = update(Counter).where(Counter.name == table).values(value=Counter.value + 1).returning(Counter.value)
+    return int(transaction.connection.execute(counted).scalar_one())
 
 
 def _unknown_project(name: str) -> UnknownNameError:

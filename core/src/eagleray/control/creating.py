@@ -14,7 +14,7 @@ from sqlalchemy import func, insert, select
 from eagleray.control import lifecycle
 from eagleray.control.access import ensure_project
 from eagleray.control.commands import Caller, Plain
-from eagleray.control.database.tables import IdempotencyKey, TrainingJob
+from eagleray.control.database.tables import Event, IdempotencyKey, TrainingJob
 from eagleray.control.errors import ConflictError
 from eagleray.control.rows import JobRow
 from eagleray.control.specs import CheckedSpec
@@ -22,6 +22,12 @@ from eagleray.control.writing import Transaction, Writer
 from eagleray.jobs.phases import Phase
 from eagleray.jobs.records import JobRecord, JobRecords
 from eagleray.storage.store import Store
+
+
+def _newest_id(transaction: Transaction) -> int:
+    """The highest ever: of a deleted job an event is left."""
+    newest = (select(func.coalesce(func.max(column), 0)) for column in (TrainingJob.id, Event.job_id))
+    return max(int(transaction.connection.execute(wanted).scalar_one()) for wanted in newest)
 
 
 def body_hash(body: Plain) -> str:
@@ -76,8 +82,7 @@ class Creation:
         """A record under a new id in the store, where laptops and other control planes take theirs from too."""
         with self._lock:
             if self._next_id is None:
-                newest = select(func.max(TrainingJob.id))
-                self._next_id = self._writer.run(lambda tx: tx.connection.execute(newest).scalar_one()) or 0
+                self._next_id = self._writer.run(_newest_id)
                 first = self._next_id + 1 if self._next_id else None
             else:
                 first = self._next_id + 1

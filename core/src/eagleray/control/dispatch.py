@@ -290,6 +290,7 @@ def _forget(transaction: Transaction, job_id: int) -> None:
     connection.execute(delete(Event).where(Event.job_id == job_id, Event.type != "deleted"))
     connection.execute(delete(LogRow).where(LogRow.job_id == job_id))
     connection.execute(delete(Attempt).where(Attempt.job_id == job_id))
+    connection.execute(delete(IdempotencyKey).where(IdempotencyKey.job_id == job_id))
     connection.execute(delete(TrainingJob).where(TrainingJob.id == job_id))
 
 

@@ -116,11 +116,11 @@ class ControlPlane:
             return made.id
 
         if idempotency_key is None:
-            return self._view(create(None))
+            return self._view(create(None), caller)
         scope = f"key:{caller.key_id}" if caller.key_id is not None else f"name:{caller.name}"
         with self._creation.one_at_a_time(scope, idempotency_key):
             seen = self._creation.seen(scope, idempotency_key, body)
-            return self._view(seen or create((scope, idempotency_key, body)))
+            return self._view(seen or create((scope, idempotency_key, body)), caller)
 
     def clone_job(
         self,
@@ -305,7 +305,7 @@ class ControlPlane:
 
     def _change(self, caller: Caller, job_id: int, change: Callable[[JobRow], None]) -> Plain:
         self._write(caller, job_id, change)
-        return self._view(job_id)
+        return self._view(job_id, caller)
 
     def _write(self, caller: Caller, job_id: int, change: Callable[[JobRow], None]) -> None:
         access.need(caller, "write")
@@ -319,8 +319,8 @@ class ControlPlane:
 
         self._writer.run(work)
 
-    def _view(self, job_id: int) -> Plain:
-        return self._queries.get_job(job_id).model_dump(mode="json")
+    def _view(self, job_id: int, caller: Caller) -> Plain:
+        return self._queries.get_job(job_id, caller.projects).model_dump(mode="json")
 
 
 def _check_priority(priority: int) -> None:

@@ -253,6 +253,15 @@ class ApiKey(Base):
     revoked_at: Mapped[datetime | None]
 
 
+class Counter(Base):
+    """The highest id that a table of this name has given out, rows that are gone included."""
+
+    __tablename__ = "counters"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    value: Mapped[int] = mapped_column(BigInteger)
+
+
 class IdempotencyKey(Base):
     """Which job a create with this key made, and for which body (sha256)."""
 
