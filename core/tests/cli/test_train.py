@@ -1,5 +1,7 @@
 """What a person is told at the end of a job."""
 
+import json
+import math
 import os
 import subprocess
 import sys
@@ -8,8 +10,10 @@ from pathlib import Path
 import pytest
 import typer
 
+from eagleray.cli.app import main
+from eagleray.cli.display import JsonDisplay
 from eagleray.cli.train import show_summary
-from eagleray.contract.errors import StorageError
+from eagleray.contract.errors import ConfigError, StorageError
 from eagleray.jobs.phases import Phase
 from eagleray.jobs.records import Artifacts, JobRecord
 
@@ -40,6 +44,38 @@ def test_a_completed_job_names_its_files_and_the_next_command(capsys: pytest.Cap
     shown = capsys.readouterr().out
     assert "/store/last.pt" in shown
     assert "eagleray train --resume 7 --epochs 6" in shown
+
+
+@pytest.mark.parametrize(
+    ("job", "setting"),
+    [
+        ("advanced_config:\n", "imgsz=64"),
+        ("advanced_config: [1]\n", "advanced_config.imgsz=64"),
+        ("scaling: 3\n", "scaling.num_workers=1"),
+    ],
+)
+def test_a_setting_below_a_key_that_holds_no_keys_is_refused_with_its_value(
+    job: str, setting: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "job.yaml").write_text(job)
+    assert main(["run", str(tmp_path / "job.yaml"), "--set", setting]) == ConfigError.exit_code
+    assert f"--set {setting} goes into {job.partition(':')[0]}, which is" in capsys.readouterr().err
+
+
+def refuse(constant: str) -> None:
+    raise ValueError(constant)
+
+
+def test_figures_that_are_no_numbers_leave_lines_for_machines_valid_json(capfd: pytest.CaptureFixture[str]) -> None:
+    bad = {"loss": math.nan, "gap": -math.inf}
+    display = JsonDisplay()
+    display({"event": "epoch", "metrics": bad, "best": {"value": math.inf}})
+    display.close()
+    job = record(Phase.COMPLETED, Artifacts(last="/store/last.pt")).model_copy(update={"metrics": bad})
+    show_summary(job, as_json=True)
+    epoch, summary = (json.loads(line, parse_constant=refuse) for line in capfd.readouterr().out.splitlines())
+    assert epoch["metrics"] == summary["metrics"] == {"loss": "NaN", "gap": "-Infinity"}
+    assert epoch["best"] == {"value": "Infinity"}
 
 
 def test_a_stopped_job_ends_with_130() -> None:

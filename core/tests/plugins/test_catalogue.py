@@ -105,7 +105,7 @@ def test_valid_values_become_the_plugins_model() -> None:
 
 def test_a_learning_rate_given_twice_is_refused_with_both_values() -> None:
     named = dataclasses.replace(ECHO, learning_rate_keys=("momentum",))
-    with pytest.raises(ConfigError, match=r"learning_rate = 0\.02 and echo's momentum = 0\.5"):
+    with pytest.raises(ConfigError, match=r"learning_rate = 0\.02 and echo's momentum = 0\.5 are the same thing"):
         validate_config(named, "classify", {"momentum": 0.5}, learning_rate=0.02)
     assert validate_config(named, "classify", {"momentum": 0.5})
     assert validate_config(named, "classify", {}, learning_rate=0.02)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import time
@@ -15,6 +14,8 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
+
+from eagleray.cli.output import json_text
 
 Event = dict[str, Any]
 # Figures shown beside the epoch; all of them stand in metrics.jsonl.
@@ -36,7 +37,7 @@ class JsonDisplay:
         os.dup2(2, 1)
 
     def __call__(self, event: Event) -> None:
-        self._own.write(json.dumps(event, separators=(",", ":")) + "\n")
+        self._own.write(json_text(event) + "\n")
         self._own.flush()
 
     def close(self) -> None:

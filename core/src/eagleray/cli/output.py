@@ -3,13 +3,27 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Sequence
 from typing import Any
 
 
+def json_text(value: Any, *, indent: int | None = None) -> str:
+    """`value` as JSON: for eyes with `indent`, else one line of ASCII, which passes any pipe.
+
+    JSON knows no NaN: it becomes text, `"NaN"`, as in a job's record.
+    """
+    for_eyes = indent is not None
+    separators = None if for_eyes else (",", ":")
+    try:
+        return json.dumps(value, indent=indent, separators=separators, ensure_ascii=not for_eyes, allow_nan=False)
+    except ValueError:
+        return json_text(_finite(value), indent=indent)
+
+
 def print_json(value: Any) -> None:
-    print(json.dumps(value, indent=2, ensure_ascii=False))
+    print(json_text(value, indent=2))
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -54,4 +68,12 @@ def _framed(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 def print_json_line(value: Any) -> None:
     """One object on a line of its own, at once."""
-    print(json.dumps(value, separators=(",", ":"), ensure_ascii=False), flush=True)
+    print(json_text(value), flush=True)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else ("Infinity" if value > 0 else "-Infinity")
+    if isinstance(value, dict):
+        return {_finite(key): _finite(part) for key, part in value.items()}
+    return [_finite(part) for part in value] if isinstance(value, list | tuple) else value

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Callable
@@ -13,6 +12,7 @@ import typer
 
 from eagleray.cli import jobs
 from eagleray.cli.completion import framework_names, model_names, task_names
+from eagleray.cli.output import json_text, print_json_line
 from eagleray.contract.errors import ConfigError, StorageError
 from eagleray.settings import load_settings
 
@@ -185,7 +185,7 @@ def _shown(run: Callable[[Any], Any], as_json: bool, verbose: bool) -> Any:
 
 def show_summary(record: Any, *, as_json: bool) -> None:
     if as_json:
-        sys.stdout.write(json.dumps({"event": "summary", **record.model_dump(mode="json")}) + "\n")
+        print_json_line({"event": "summary", **record.model_dump(mode="json")})
     else:
         best = record.best
         lines = [f"\njob {record.id} {record.phase.value}: {record.epochs_done} of {record.epochs} epochs"]
@@ -212,12 +212,12 @@ def show_summary(record: Any, *, as_json: bool) -> None:
 
 def _show_plan(plan: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
-        sys.stdout.write(json.dumps(plan) + "\n")
+        print_json_line(plan)
         return
     for key, value in plan.items():
         if key == "spec":
             continue
-        shown = json.dumps(value) if isinstance(value, dict | list) else value
+        shown = json_text(value) if isinstance(value, dict | list) else value
         sys.stdout.write(f"{key:22}{shown}\n")
     sys.stdout.write("nothing was started (--dry-run)\n")
 
@@ -232,9 +232,19 @@ def _apply_settings(values: dict[str, Any], settings: list[str]) -> None:
         if first in JobSpec.model_fields and not rest:
             values[first] = value
         elif first in {"scaling", "advanced_config"} and rest:
-            values.setdefault(first, {})[rest] = value
+            _group(values, first, text)[rest] = value
         else:
-            values.setdefault("advanced_config", {})[key] = value
+            _group(values, "advanced_config", text)[key] = value
+
+
+def _group(values: dict[str, Any], name: str, setting: str) -> dict[str, Any]:
+    group = values.setdefault(name, {})
+    if not isinstance(group, dict):
+        raise ConfigError(
+            f"--set {setting} goes into {name}, which is {group!r} and no keys with values.",
+            f"Write keys below {name}, or leave it out.",
+        )
+    return group
 
 
 def _batch_size(text: str | None) -> int | str | None:

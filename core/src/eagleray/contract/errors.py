@@ -116,7 +116,7 @@ def unknown_name(kind: str, value: str, valid: Iterable[str], *, try_command: st
     """`unknown framework 'tim'. Installed: timm, ultralytics. Did you mean 'timm'? Try: eagleray plugins list`"""
     names = sorted(valid)
     guess = nearest(value, names)
-    parts = [f"Valid: {', '.join(names[:20])}{', …' if len(names) > 20 else ''}." if names else "There is none."]
+    parts = [f"Valid: {', '.join(names[:20])}{', …' if len(names) > 20 else ''}." if names else f"There is no {kind}."]
     if guess:
         parts.insert(0, f"Did you mean '{guess}'?")
     if try_command:

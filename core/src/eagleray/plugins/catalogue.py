@@ -155,7 +155,7 @@ def validate_config(
     for key in framework.learning_rate_keys:
         if learning_rate is not None and values.get(key) is not None:
             raise ConfigError(
-                f"learning_rate = {learning_rate:g} and {framework.name}'s {key} = {values[key]!r} name the same thing.",
+                f"learning_rate = {learning_rate:g} and {framework.name}'s {key} = {values[key]!r} are the same thing.",
                 "Give only one of them.",
             )
     return config

@@ -243,7 +243,10 @@ class DatasetRegistry:
         path = Path(text).expanduser()
         if path.exists() or not is_reference(text):
             return path
-        return self.show(text)
+        try:
+            return self.show(text)
+        except UnknownNameError as error:
+            raise UnknownNameError(f"{error.message} There is no folder '{text}' either.", error.hint) from None
 
     def fetch(self, version: DatasetVersion, cache: NodeCache, into: Path) -> Path:
         """The folder `into` (absent or empty) with the version's files, by way of this node's cache. Read-only.
