@@ -3,6 +3,9 @@
 A writer takes the next number below `writers/` by a conditional put, and rewrites its file every few seconds. Another
 one waits; it goes on when the file says that it was let go, when its process is seen to be dead on this machine, or
 when the file has not changed for `ttl_s` by the waiting process's own clock.
+
+So a holder knows by its own clock how long nobody can have held it for dead: for `ttl_s` from when its last word began
+to be written. A process that was stopped, or a laptop that slept, asks before it goes on.
 """
 
 from __future__ import annotations
@@ -24,6 +27,8 @@ from eagleray.contract.errors import StorageError
 from eagleray.storage.store import AlreadyExistsError, NotFoundError, Store
 
 POLL_S = 0.5
+# Counts what the machine slept, too: the others did not sleep.
+_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 # Leases that this process holds: one that it could not let go by a word, on a full disk, say, is seen to be over.
 _HELD: set[str] = set()
 
@@ -36,10 +41,10 @@ class DatasetBusyError(StorageError):
 
 
 class Lease:
-    """Hold it with `with`; `check()` before what another writer must not meet.
+    """Hold it with `with`; `hold()` before each change, `check()` before what another writer must not meet.
 
     Attributes:
-        after_a_crash: the writer before this one did not let go by itself, so it may have left files behind.
+        after_a_crash: the writer before this one did not end well, so it may have left files behind.
     """
 
     def __init__(
@@ -63,6 +68,8 @@ class Lease:
         self._lost = False
         self._forget = False
         self._beats = 0
+        self._spoke_at = 0.0
+        self._renewing = threading.Lock()
         self._nonce = secrets.token_hex(8)
         self._over = threading.Event()
         self._thread: threading.Thread | None = None
@@ -75,7 +82,8 @@ class Lease:
             if newest and not self._wait_for(newest, deadline):
                 continue
             last = self._read(newest) if newest else None
-            self.after_a_crash = last is not None and not last.get("over")
+            self.after_a_crash = last is not None and not (last.get("over") and last.get("ended_well", True))
+            self._spoke_at = _now_s()
             with suppress(AlreadyExistsError):
                 self._store.put_bytes(self._key(newest + 1), self._content(), if_absent=True)
                 self._token = newest + 1
@@ -98,19 +106,29 @@ class Lease:
                 if self._forget:
                     self._store.delete(self._key(self._token))
                 else:
-                    self._store.put_bytes(self._key(self._token), self._content(over=True))
+                    self._store.put_bytes(self._key(self._token), self._content(over=True, ended_well=kind is None))
 
     def forget(self) -> None:
         """Leave nothing behind: what was held is gone."""
         self._forget = True
 
+    def hold(self) -> None:
+        """Before each change of what is held; asks the store only after a silence.
+
+        Raises:
+            DatasetBusyError: another writer has taken over, which held this one for dead.
+            StorageError: the store does not say whether that is so.
+        """
+        if not self._lost and self._silence_s() < self._ttl_s / 2:
+            return
+        with self._renewing:
+            if self._lost or self._silence_s() >= self._ttl_s / 2:
+                self._renew()
+
     def check(self) -> None:
-        """Raises DatasetBusyError where another writer has taken over, which held this one for dead."""
-        if self._lost or self._newest() != self._token:
-            self._lost = True
-            raise DatasetBusyError(
-                f"Another process has taken over {self._what} while this one did not answer.", "Run the command again."
-            )
+        """As `hold`, and always asks the store."""
+        with self._renewing:
+            self._ask()
 
     def _wait_for(self, token: int, deadline: float) -> bool:
         """Whether the holder of `token` has gone; False where a newer one is there. Raises DatasetBusyError."""
@@ -132,16 +150,50 @@ class Lease:
 
     def _keep_alive(self) -> None:
         while not self._over.wait(self._ttl_s / 4):
-            self._beats += 1
-            # A store that is away for a while is not a lost lease; `check` asks it.
-            with suppress(StorageError):
-                if self._newest() != self._token:
-                    self._lost = True
-                    return
-                self._store.put_bytes(self._key(self._token), self._content())
+            try:
+                with self._renewing:
+                    self._renew()
+            except DatasetBusyError:
+                return
+            except StorageError:
+                # A store that is away for a while is not a lost lease.
+                continue
 
-    def _content(self, *, over: bool = False) -> bytes:
-        return json.dumps({**_self(), "nonce": self._nonce, "beats": self._beats, "over": over}).encode()
+    def _ask(self) -> None:
+        if self._lost or self._newest() != self._token:
+            raise self._taken_over()
+
+    def _renew(self) -> None:
+        """Say that this process lives, and that no other has taken over. Raises as `hold` does."""
+        self._ask()
+        began_at = _now_s()
+        self._beats += 1
+        self._store.put_bytes(self._key(self._token), self._content())
+        if self._silence_s() >= self._ttl_s:
+            # Whoever waits may have lost patience before it read this. Of those who want the next number, one wins.
+            self._take_next()
+        self._spoke_at = began_at
+
+    def _take_next(self) -> None:
+        try:
+            self._store.put_bytes(self._key(self._token + 1), self._content(), if_absent=True)
+        except AlreadyExistsError:
+            raise self._taken_over() from None
+        self._token += 1
+        self._store.delete(self._key(self._token - 1))
+
+    def _taken_over(self) -> DatasetBusyError:
+        self._lost = True
+        return DatasetBusyError(
+            f"Another process has taken over {self._what} while this one did not answer.", "Run the command again."
+        )
+
+    def _silence_s(self) -> float:
+        return _now_s() - self._spoke_at
+
+    def _content(self, *, over: bool = False, ended_well: bool = True) -> bytes:
+        content = {**_self(), "nonce": self._nonce, "beats": self._beats, "over": over, "ended_well": ended_well}
+        return json.dumps(content).encode()
 
     def _read(self, token: int) -> dict[str, Any] | None:
         try:
@@ -161,6 +213,10 @@ class Lease:
 
     def _key(self, token: int) -> str:
         return f"{self._prefix}/{token:08d}.json"
+
+
+def _now_s() -> float:
+    return time.clock_gettime(_CLOCK)
 
 
 def _self() -> dict[str, Any]:

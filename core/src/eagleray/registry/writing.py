@@ -15,6 +15,7 @@ from eagleray.contract.errors import DatasetError, StorageError
 from eagleray.registry import keys
 from eagleray.registry.check import ImportOptions, Prepared
 from eagleray.registry.files import Files, read_files
+from eagleray.registry.held import HeldStore
 from eagleray.registry.lease import DatasetBusyError, Lease
 from eagleray.registry.models import DatasetRecord, DatasetVersion, Source
 from eagleray.registry.placing import Layout
@@ -33,6 +34,7 @@ class DatasetWriter:
     def __init__(self, shelf: Shelf, record: DatasetRecord, lease: Lease, progress: Progress) -> None:
         self._shelf = shelf
         self._store: Store = shelf.store
+        self._held = HeldStore(shelf.store, lease)
         self._record = record
         self._lease = lease
         self._progress = progress
@@ -75,7 +77,7 @@ class DatasetWriter:
             warnings=ready.warnings,
         )
         self._lease.check()
-        self._store.put_bytes(keys.files_key(version.dataset_id, number, ready.files_sha256), ready.files_list)
+        self._held.put_bytes(keys.files_key(version.dataset_id, number, ready.files_sha256), ready.files_list)
         failpoint("dataset.before_manifest")
         self._put_manifest(version)
         failpoint("dataset.after_manifest")
@@ -104,13 +106,13 @@ class DatasetWriter:
         )
         failpoint("dataset.layout_done")
         laid_out = {self._object(entry.sha256) for entry in change.target.values()}
-        self._each("arranging", laid_out & self._objects(), self._store.delete)
+        self._each("arranging", laid_out & self._objects(), self._held.delete)
 
     def remove_version(self, number: int) -> None:
         """Remove a version, and the bytes that no other one has. There must be another."""
         self._lease.check()
         self._save(last_number=max(number, self._record.last_number))
-        self._store.delete(keys.manifest_key(self._record.id, number))
+        self._held.delete(keys.manifest_key(self._record.id, number))
         failpoint("dataset.version_gone")
         self.recover()
         self.sweep()
@@ -121,10 +123,10 @@ class DatasetWriter:
         failpoint("dataset.removal_begun")
         for folder in self._store.list_folders(keys.prefix(self._record.id)):
             if folder != "writers":
-                self._store.delete_prefix(f"{keys.prefix(self._record.id)}/{folder}")
+                self._held.delete_prefix(f"{keys.prefix(self._record.id)}/{folder}")
         if self._shelf.id_of(self._record.name) == self._record.id:
-            self._store.delete(keys.name_key(self._record.name))
-        self._store.delete(keys.record_key(self._record.id))
+            self._held.delete(keys.name_key(self._record.name))
+        self._held.delete(keys.record_key(self._record.id))
         self._lease.forget()
 
     def sweep(self) -> int:
@@ -145,7 +147,7 @@ class DatasetWriter:
             for info in self._store.list(f"{root}/{folder}")
             if info.key not in wanted
         ]
-        self._each("sweeping", unwanted, self._store.delete)
+        self._each("sweeping", unwanted, self._held.delete)
         return len(unwanted)
 
     def _put_new(self, folder: Path, files: Files, layout: Layout, number: int) -> None:
@@ -166,20 +168,33 @@ class DatasetWriter:
     def _put(self, folder: Path, key: str, path: str, entry: FileEntry, layout: Layout) -> int:
         stored = layout.steady.get(entry.sha256)
         if stored is not None:
-            self._store.copy(self._current(stored), key)
+            self._held.copy(self._current(stored), key)
         else:
-            if self._store.put_file(key, folder / path) != entry:
-                self._store.delete(key)
-                raise DatasetError(
-                    f"'{path}' changed while it was imported.", "Import again once nothing writes to it."
-                )
+            self._put_file(folder / path, key, path, entry)
         failpoint("dataset.after_file")
         return entry.size_bytes
+
+    def _put_file(self, source: Path, key: str, path: str, entry: FileEntry) -> None:
+        """Put what is at no version's place yet. One who was held for dead replaces nothing of whoever came after."""
+        try:
+            found = self._held.put_file(key, source, if_absent=True)
+        except AlreadyExistsError:
+            if self._lies_at(key) != entry.sha256:
+                raise DatasetBusyError(
+                    f"Another process has just stored {path} of '{self._record.name}'.", "Run the command again."
+                ) from None
+            return
+        if found != entry:
+            self._held.delete(key)
+            raise DatasetError(f"'{path}' changed while it was imported.", "Import again once nothing writes to it.")
+
+    def _lies_at(self, key: str) -> str:
+        return self._store.identify(key).sha256 or self._store.digest(key).sha256
 
     def _put_manifest(self, version: DatasetVersion) -> None:
         key = keys.manifest_key(version.dataset_id, version.number)
         try:
-            self._store.put_bytes(key, version.model_dump_json(indent=1).encode(), if_absent=True)
+            self._held.put_bytes(key, version.model_dump_json(indent=1).encode(), if_absent=True)
         except AlreadyExistsError:
             # The acknowledgement of our own put may have been lost, and the retry met it.
             if self._shelf.read(version.dataset_id, version.number) != version:
@@ -189,15 +204,15 @@ class DatasetWriter:
         if wanted := change.to_preserve():
             have = self._objects()
             missing = [(path, key) for sha256, path in wanted.items() if (key := self._object(sha256)) not in have]
-            self._each("arranging", missing, lambda item: self._store.copy(self._current(item[0]), item[1]))
+            self._each("arranging", missing, lambda item: self._held.copy(self._current(item[0]), item[1]))
 
     def _write(self, change: Layout, path: str, entry: FileEntry) -> None:
         steady = change.steady.get(entry.sha256)
-        self._store.copy(self._object(entry.sha256) if steady is None else self._current(steady), self._current(path))
+        self._held.copy(self._object(entry.sha256) if steady is None else self._current(steady), self._current(path))
         failpoint("dataset.layout_file")
 
     def _remove(self, path: str) -> None:
-        self._store.delete(self._current(path))
+        self._held.delete(self._current(path))
 
     def _current(self, path: str) -> str:
         return keys.current_key(self._record.id, path)
@@ -215,7 +230,7 @@ class DatasetWriter:
     def _save(self, **changes: Any) -> None:
         for name, value in {**changes, "updated_at": datetime.now(UTC)}.items():
             setattr(self._record, name, value)
-        self._store.put_bytes(keys.record_key(self._record.id), self._record.model_dump_json(indent=1).encode())
+        self._held.put_bytes(keys.record_key(self._record.id), self._record.model_dump_json(indent=1).encode())
 
 
 def _figures(version: DatasetVersion) -> dict[str, Any]:
