@@ -17,6 +17,7 @@ from eagleray.control.access import hash_key
 from eagleray.control.answering import METHODS
 from eagleray.control.commands import SYSTEM, Caller, Commands
 from eagleray.control.errors import ConflictError, ForbiddenError, RejectedError
+from eagleray.control.executor import RunState, RunStatus
 from eagleray.control.plane import ControlPlane
 from eagleray.jobs.phases import Phase
 
@@ -243,8 +244,6 @@ def test_waiting_for_events_ends_with_the_event(house: House) -> None:
 
 
 def test_a_ray_job_that_waits_is_admitted_and_one_that_dies_waiting_is_cancelled(house: House) -> None:
-    from eagleray.control.executor import RunState, RunStatus
-
     for name in ("mine", "yours"):
         house.executor.runs[name] = RunStatus(RunState.RUNNING)
     one = house.plane.create_job(SYSTEM, SPEC, start=True, submission_id="mine")["id"]
@@ -259,6 +258,41 @@ def test_a_ray_job_that_waits_is_admitted_and_one_that_dies_waiting_is_cancelled
     house.executor.ended("yours")
     house.tick(3)
     assert house.job(two).phase is Phase.CANCELLED
+
+
+def test_a_ray_job_that_waits_when_the_head_is_lost_keeps_its_place_and_is_started_by_us(house: House) -> None:
+    house.executor.runs["mine"] = RunStatus(RunState.RUNNING)
+    job_id = house.plane.create_job(SYSTEM, SPEC, start=True, submission_id="mine")["id"]
+    queued_at = house.job(job_id).queued_at
+    house.executor.nodes = []
+    house.tick()
+    house.executor.restart_head()
+    house.tick(3)
+    assert (house.job(job_id).phase, house.job(job_id).queued_at) == (Phase.QUEUED, queued_at)
+    house.executor.nodes = [("node-0", {"CPU": 8.0})]
+    house.clock.pass_s(10)
+    house.tick(2)
+    assert house.executor.starts == {f"{job_id}-2": 1}
+
+
+def test_a_ray_job_may_not_have_the_name_of_an_attempt(house: House) -> None:
+    with pytest.raises(ConfigError, match="named '2-1' cannot be") as caught:
+        house.plane.create_job(SYSTEM, SPEC, start=True, submission_id="2-1")
+    assert "--submission-id" in caught.value.hint
+    assert house.plane.create_job(SYSTEM, SPEC, start=True, submission_id="2-1-mine")["phase"] == "queued"
+
+
+def test_a_job_that_cannot_be_admitted_says_why_and_stops_no_other(house: House) -> None:
+    first, second = house.create(), house.create()
+    row = "INSERT INTO attempts (job_id, number, submission_id, state, message, hint, last_seq, log_bytes, created_at,"
+    with house.engine.connect() as connection, connection.begin():
+        values = f"released) VALUES ({second}, 9, '{first}-1', 'ended', '', '', 0, 0, '2026-01-01', 1)"
+        connection.execute(text(f"{row} {values}"))
+    house.tick()
+    assert house.job(second).phase is Phase.PREPARING
+    assert house.job(first).phase is Phase.QUEUED
+    assert house.job(first).reason.startswith("it cannot be started: ")
+    assert "attempts.submission_id" in house.job(first).reason and "INSERT" not in house.job(first).reason
 
 
 def test_wrong_names_and_numbers_are_refused_with_what_is_valid(house: House) -> None:

@@ -36,7 +36,9 @@ class Server:
         self._answer()
         if options["submission_id"] in self.jobs:
             raise RuntimeError("Request failed with status code 500: Job with submission_id 7-2 already exists.")
-        self.jobs[options["submission_id"]] = SimpleNamespace(status=JobStatus.PENDING, message="")
+        self.jobs[options["submission_id"]] = SimpleNamespace(
+            status=JobStatus.PENDING, message="", metadata=options["metadata"]
+        )
         self.submitted.append(options)
 
     def get_job_info(self, name: str) -> Any:
@@ -130,6 +132,14 @@ def test_a_refusal_is_no_silence(server: Server, executor: RayJobExecutor) -> No
         RuntimeError("Request failed with status code 400: bad runtime_env")
     )
     with pytest.raises(ClusterError, match="bad runtime_env"):
+        executor.submit(SUBMISSION)
+
+
+def test_a_strangers_ray_job_under_an_attempts_name_is_not_taken_for_it(
+    server: Server, executor: RayJobExecutor
+) -> None:
+    server.jobs["7-2"] = SimpleNamespace(status=JobStatus.RUNNING, message="", metadata=None)
+    with pytest.raises(ClusterError, match="named '7-2' is there already, and it is not eagleray's"):
         executor.submit(SUBMISSION)
 
 

@@ -141,6 +141,25 @@ def test_only_the_first_that_waits_too_long_gets_nodes_kept() -> None:
     assert [item for item in schedule(found) if isinstance(item, Reserve)] == [Reserve(1, ("a",))]
 
 
+def test_nodes_that_can_be_added_are_kept_for_a_large_job_too() -> None:
+    kind = NodeType({"CPU": 16, "GPU": 4}, more=1)
+    queued = [job(1, workers=8), job(2)]
+    found = state(queued, node("a", 4, free=0), types=(kind,), now=1000.0)
+    assert Reserve(1, ("a",)) in schedule(found)
+    assert admitted(found) == [], "job 2 would take the new node from it, and the next one, for ever"
+    grown = state(queued, node("a", 4, free=0), node("b", 4), now=1000.0)
+    assert Reserve(1, ("b", "a")) in schedule(grown)
+    assert admitted(grown) == []
+    assert admitted(state(queued, node("a", 4), node("b", 4), now=1000.0)) == [1]
+
+
+def test_nodes_that_are_there_are_kept_before_any_that_can_be_added() -> None:
+    kind = NodeType({"CPU": 16, "GPU": 4}, more=2)
+    held = [AdmittedJob(9, None, Gang(4, GPU), placed=False)]
+    found = state([job(1, workers=12)], node("a", 4), types=(kind,), admitted=held, now=1000.0)
+    assert [item for item in schedule(found) if isinstance(item, Reserve)] == [Reserve(1, ("a",))]
+
+
 def test_a_job_stays_away_from_nodes_that_failed_it() -> None:
     avoiding = job(1, gang=Gang(1, GPU, frozenset({"a"})))
     assert admitted(state([avoiding], node("a", 4))) == []

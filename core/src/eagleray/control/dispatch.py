@@ -216,8 +216,8 @@ class Dispatcher:
         elif (now - row.ray_ended_at).total_seconds() < self._settings.grace_s:
             return
         ending = stored_ending(self._store, row.job_id, row.number)
-        if ending is None and row.state == REGISTERED:
-            ending = Ending("cancelled")
+        if ending is None and row.state == REGISTERED and kind is not FailureKind.PREEMPTION:
+            ending = Ending("cancelled")  # by its owner: Ray knows it, and it has ended
         if ending is None and row.phase == Phase.STOPPING:
             ending = Ending("stopped")
         self._end(row, ending or lifecycle.lost(why[0].upper() + why[1:] + ".", kind), released=True)

@@ -74,6 +74,7 @@ class _Slot:
     """Room that shrinks during a pass: a node, or one that can be added."""
 
     node_id: str | None
+    total: Resources
     free: dict[str, float]
 
     def take(self, each: Iterable[tuple[str, float]], workers: int) -> None:
@@ -93,10 +94,10 @@ class Room:
     def of(cls, capacity: Capacity, most_new_nodes: int = 1000) -> Room:
         """Small nodes first, so that large ones stay whole; nodes that would have to be added last."""
         nodes = sorted(capacity.nodes, key=lambda node: (sum(node.total.values()), node.id))
-        slots = [_Slot(node.id, dict(node.free)) for node in nodes]
+        slots = [_Slot(node.id, node.total, dict(node.free)) for node in nodes]
         for kind in sorted(capacity.types, key=lambda kind: sum(kind.total.values())):
             count = most_new_nodes if kind.more is None else min(kind.more, most_new_nodes)
-            slots += [_Slot(None, dict(kind.total)) for _ in range(count)]
+            slots += [_Slot(None, kind.total, dict(kind.total)) for _ in range(count)]
         return cls(slots)
 
     def place(self, gang: Gang, *, partly: bool = False) -> int:
@@ -125,27 +126,30 @@ class Room:
             self._failed[shape] = gang.workers - left + 1
         return gang.workers - left
 
-    def hold(self, gang: Gang, capacity: Capacity) -> tuple[str, ...]:
-        """Keep the nodes for `gang` that are nearest to being free; the ids of those that were kept.
+    def hold(self, gang: Gang, capacity: Capacity) -> tuple[str, ...] | None:
+        """Keep the nodes for `gang` that are nearest to being free, those that can be added among them.
 
         Nodes with most room now come first, and room that is kept only grows, so the choice stays the same from pass
-        to pass.
+        to pass. One that is to be added is as good as an empty one: it will come back as that.
+
+        Returns:
+            The ids of the nodes that are there and were kept; None: nothing was.
         """
-        slots = {slot.node_id: slot for slot in self.slots if slot.node_id is not None}
-        wanted = [
-            (workers_on(node.free, gang.each), workers_on(node.total, gang.each), node.id)
-            for node in capacity.nodes
-            if node.id not in gang.avoid
-        ]
+        free_now = {node.id: node.free for node in capacity.nodes}
+
+        def rank(slot: _Slot) -> tuple[int, int, str]:
+            free = slot.free if slot.node_id is None else free_now[slot.node_id]
+            name = "\U0010ffff" if slot.node_id is None else slot.node_id
+            return -workers_on(free, gang.each), -workers_on(slot.total, gang.each), name
+
         held, left = [], gang.workers
-        for _, whole, node_id in sorted(wanted, key=lambda item: (-item[0], -item[1], item[2])):
-            if left <= 0:
-                break
-            if whole:
+        for slot in sorted((slot for slot in self.slots if slot.node_id not in gang.avoid), key=rank):
+            whole = workers_on(slot.total, gang.each)
+            if left > 0 and whole:
                 left -= whole
-                held.append(node_id)
+                held.append(slot)
         if left > 0:
-            return ()
-        for node_id in held:
-            slots[node_id].free.clear()
-        return tuple(held)
+            return None
+        for slot in held:
+            slot.free.clear()
+        return tuple(slot.node_id for slot in held if slot.node_id is not None)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import insert
 
+from eagleray.contract.errors import ConfigError
 from eagleray.contract.failures import FailureKind
 from eagleray.control.database.tables import Attempt
 from eagleray.control.rows import AttemptRow, JobRow
@@ -48,6 +50,9 @@ FACTS = frozenset(
 )
 
 
+_OWN = re.compile(r"\d+-\d+")
+
+
 def submission_id(job_id: int, attempt: int) -> str:
     """The same for every try to submit an attempt, so that Ray runs it once."""
     return f"{job_id}-{attempt}"
@@ -64,7 +69,16 @@ def queue(job: JobRow, message: str) -> None:
 
 
 def register(job: JobRow, submission: str) -> None:
-    """Attempt 1 is a Ray Job that runs already and waits for its turn."""
+    """Attempt 1 is a Ray Job that runs already and waits for its turn.
+
+    Raises:
+        ConfigError: its name is one that an attempt of some job will have.
+    """
+    if _OWN.fullmatch(submission):
+        raise ConfigError(
+            f"A Ray Job named '{submission}' cannot be a job of eagleray's: it names attempts so.",
+            "Submit it with another --submission-id, or without one.",
+        )
     _add_attempt(job, 1, submission, REGISTERED)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -16,11 +17,12 @@ from eagleray.control.rows import AttemptRow, JobRow
 from eagleray.control.scheduling import Admit, AdmittedJob, QueuedJob, Quota, ScheduleState, Wait, schedule
 from eagleray.control.settings import ControlSettings
 from eagleray.control.specs import gang_of
-from eagleray.control.writing import Transaction
+from eagleray.control.writing import Transaction, is_connections, rejected
 from eagleray.jobs.phases import Phase
 
 # An estimate that moves by less is not worth a write.
 _ESTIMATE_STEP_S = 60.0
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,9 @@ def run_pass(transaction: Transaction, capacity: Capacity | None, settings: Cont
     waiting = len(queued) - len(rows)
     for decision in schedule(state):
         if isinstance(decision, Admit):
-            _admit(transaction, decision.job_id)
+            if refused := _admit(transaction, decision.job_id):
+                waiting += 1
+                changes += _explained(rows[decision.job_id], Wait(decision.job_id, refused))
         elif isinstance(decision, Wait):
             waiting += 1
             changes += _explained(rows[decision.job_id], decision)
@@ -128,7 +132,20 @@ def _ends_at(row: Row[Any], now: float) -> float | None:
     return float(now + spent / done * (row.epochs - row.epochs_done))
 
 
-def _admit(transaction: Transaction, job_id: int) -> None:
+def _admit(transaction: Transaction, job_id: int) -> str:
+    """Why it could not be admitted after all, or nothing; no job's fault stops the pass for the others."""
+    try:
+        with transaction.savepoint():
+            _start_attempt(transaction, job_id)
+    except Exception as error:
+        if is_connections(error):
+            raise
+        logger.exception("Job %s could not be admitted.", job_id)
+        return f"it cannot be started: {rejected(error).message}"
+    return ""
+
+
+def _start_attempt(transaction: Transaction, job_id: int) -> None:
     job = JobRow.load(transaction, job_id)
     registered = None
     if job["current_attempt"]:

@@ -23,6 +23,8 @@ T = TypeVar("T")
 # SIGINT lets a driver save before it ends; Ray's own three seconds would cut a checkpoint short.
 STOP_VARIABLES = {"RAY_JOB_STOP_SIGNAL": "SIGINT", "RAY_JOB_STOP_WAIT_TIME_S": "60"}
 _GIVE_UP_AFTER = 3
+# In the metadata of our own Ray Jobs.
+_MARK = "eagleray_job"
 _STATES = {
     JobStatus.PENDING: RunState.PENDING,
     JobStatus.RUNNING: RunState.RUNNING,
@@ -43,7 +45,7 @@ class RayJobExecutor:
         self._ids: dict[str, str] = {}
 
     def submit(self, submission: Submission) -> None:
-        if self.statuses([submission.id]):
+        if self._is_there(submission):
             return
 
         def send(client: JobSubmissionClient) -> None:
@@ -51,15 +53,25 @@ class RayJobExecutor:
                 entrypoint=entrypoint(submission, self._places),
                 submission_id=submission.id,
                 runtime_env={"env_vars": STOP_VARIABLES},
-                metadata={"eagleray_job": str(submission.job_id), "eagleray_attempt": str(submission.attempt)},
+                metadata={_MARK: str(submission.job_id), "eagleray_attempt": str(submission.attempt)},
             )
 
         try:
             self._ask(send)
         except ClusterError:
             # Between the look and the submission someone else may have been faster: ourselves, before a crash.
-            if not self.statuses([submission.id]):
+            if not self._is_there(submission):
                 raise
+
+    def _is_there(self, submission: Submission) -> bool:
+        """Raises ClusterError where somebody else's Ray Job has its name."""
+        try:
+            info = self._ask(functools.partial(_info, submission_id=submission.id))
+        except _UnknownError:
+            return False
+        if (info.metadata or {}).get(_MARK) != str(submission.job_id):
+            raise ClusterError(f"A Ray Job named '{submission.id}' is there already, and it is not eagleray's.")
+        return True
 
     def stop(self, submission_id: str) -> None:
         def send(client: JobSubmissionClient) -> None:

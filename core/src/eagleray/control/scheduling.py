@@ -90,7 +90,7 @@ class Wait:
 
 @dataclass(frozen=True)
 class Reserve:
-    """`nodes` take no further work until `job_id` fits."""
+    """`nodes`, and as many that can be added as it needs besides, take no further work until `job_id` fits."""
 
     job_id: int
     nodes: tuple[str, ...]
@@ -217,7 +217,7 @@ class _Pass:
         if self._reserved or self._state.now - job.queued_at < self._state.reserve_after_s:
             return
         nodes = self._room.hold(job.gang, self._capacity)
-        if nodes:
+        if nodes is not None:
             self._reserved = Reserve(job.id, nodes)
 
     def _fits_ever(self, gang: Gang) -> bool:

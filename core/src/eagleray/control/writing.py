@@ -210,13 +210,13 @@ class Writer:
                 break
             except (StatementError, ValueError, TypeError, ArithmeticError, EaglerayError, OSError) as error:
                 self._drop_connection()
-                if not _is_connections(error) and len(works) > 1:
+                if not is_connections(error) and len(works) > 1:
                     # One of them has values that the database refuses when all are written together at the end.
                     for work in works:
                         self._commit([work])
                     return
-                if not _is_connections(error):
-                    results = [(future, None, _rejected(error)) for _, future in works]
+                if not is_connections(error):
+                    results = [(future, None, rejected(error)) for _, future in works]
                     break
                 if number == _TRIES or not _is_passing(error):
                     reason = explained(error, self._engine.url) if isinstance(error, DBAPIError) else error
@@ -245,10 +245,10 @@ class Writer:
                     with transaction.savepoint():
                         results.append((future, work(transaction), None))
                 except Exception as error:
-                    if _is_connections(error):
+                    if is_connections(error):
                         raise
                     # Its caller's affair; the others of the group are committed.
-                    results.append((future, None, error if isinstance(error, EaglerayError) else _rejected(error)))
+                    results.append((future, None, error if isinstance(error, EaglerayError) else rejected(error)))
             transient = dict(self._transient)
             transaction.flush(transient)
             failpoint("control.before_commit")
@@ -290,7 +290,7 @@ class Writer:
                 connection.close()
 
 
-def _is_connections(error: BaseException) -> bool:
+def is_connections(error: BaseException) -> bool:
     """Whether it is about the database or the way to it, and not about what one command wants to write."""
     if isinstance(error, DBAPIError):
         refused = isinstance(error, DataError | IntegrityError | ProgrammingError)
@@ -298,7 +298,8 @@ def _is_connections(error: BaseException) -> bool:
     return isinstance(error, OSError | DatabaseError)
 
 
-def _rejected(error: BaseException) -> RejectedError:
+def rejected(error: BaseException) -> RejectedError:
+    """In our own words, without the statement and its values."""
     cause = error.orig if isinstance(error, StatementError) and error.orig is not None else error
     return RejectedError(f"This cannot be kept: {type(cause).__name__}: {one_line(cause)}", "Change it and try again.")
 
