@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,14 @@ import pytest
 import typer
 
 from eagleray import __version__
+from eagleray.cli import plugins
 from eagleray.cli.app import main
 from eagleray.cli.edge import run_command
-from eagleray.contract import StorageError
+from eagleray.contract import Environment, Framework, PluginError, StorageError
+from eagleray.environments.lock import environment_name, read_lock
+from eagleray.environments.ready import write_marker
+from eagleray.plugins.host import Catalogue, PluginFramework
+from eagleray.testing.echo import FRAMEWORK as ECHO
 
 HEAVY = ("ray", "torch", "numpy", "PIL", "ultralytics", "timm", "transformers", "rich", "eagleray.testing.echo_adapter")
 
@@ -66,6 +72,51 @@ def test_a_framework_shows_what_it_cannot_do_and_why(capsys: pytest.CaptureFixtu
 def test_the_doctor_finds_nothing_wrong_with_the_reference(capsys: pytest.CaptureFixture[str]) -> None:
     main(["plugins", "doctor", "--json"])
     assert json.loads(capsys.readouterr().out)["faults"]["echo"] == []
+
+
+def offer(monkeypatch: pytest.MonkeyPatch, framework: Framework) -> None:
+    offered = PluginFramework(framework, "somebodys-plugin", "1", "somebodys")
+    monkeypatch.setattr(plugins, "discover", lambda settings: Catalogue({framework.name: offered}))
+
+
+@pytest.mark.parametrize(
+    ("lock", "said"),
+    [
+        ("ray==1.0.0 --hash=sha256:" + 64 * "0", "pins ray 1.0.0"),
+        ("numpy>=1", "Line 1 of the lock somebodys:lock.txt is not a pinned requirement"),
+        (None, "somebodys:lock.txt cannot be read"),
+    ],
+    ids=["another Ray", "no pin", "no file"],
+)
+def test_the_doctor_finds_a_lock_from_which_no_environment_can_be_built(
+    lock: str | None, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "somebodys").mkdir()
+    if lock is not None:
+        (tmp_path / "somebodys" / "lock.txt").write_text(lock)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "somebodys", raising=False)
+    offer(monkeypatch, replace(ECHO, environment=Environment(lock="somebodys:lock.txt")))
+    assert main(["plugins", "doctor"]) == PluginError.exit_code
+    assert said in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("state", ["not built", "unfinished", "ready"])
+def test_the_doctor_says_whether_an_environment_is_there_and_how_to_build_it(
+    state: str, home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    offer(monkeypatch, ECHO)
+    path = home / "envs" / environment_name(read_lock(ECHO.environment.lock))
+    if state != "not built":
+        (path / "bin").mkdir(parents=True)
+    if state == "ready":
+        (path / "bin" / "python").symlink_to(sys.executable)
+        write_marker(path, read_lock(ECHO.environment.lock), imported=True)
+    assert main(["plugins", "doctor"]) == 0
+    shown = capsys.readouterr().out
+    assert f"  environment {state}: {path}" in shown
+    assert ("eagleray envs build echo" in shown) is (state != "ready")
+    assert output_of(capsys, "plugins", "doctor", "--json")["environments"]["echo"]["state"] == state
 
 
 def test_models_are_filtered(capsys: pytest.CaptureFixture[str]) -> None:

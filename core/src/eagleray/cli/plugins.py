@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from importlib.metadata import PackageNotFoundError, distribution
-from importlib.resources import files
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -15,6 +15,8 @@ from eagleray.cli.output import print_facts, print_json, print_table
 from eagleray.contract import versions
 from eagleray.contract.errors import EaglerayError, PluginError
 from eagleray.contract.framework import Framework
+from eagleray.environments.lock import environment_name, read_lock
+from eagleray.environments.ready import read_marker
 from eagleray.plugins.catalogue import config_schema
 from eagleray.plugins.description import framework_details, framework_summary, quarantine_facts
 from eagleray.plugins.host import Quarantine, discover
@@ -96,9 +98,11 @@ def show_one(
 def doctor(as_json: Json = False) -> None:
     """Explain every plugin that cannot be used, and check the others further than listing does.
 
-    Of those: configs import and have a schema, locks are there, adapters and predictors can be found.
+    Of those: configs import and have a schema, locks hold pins with hashes and this Ray, adapters and predictors can be
+    found. Whether an environment is built here is said; it is no fault, since a job builds its own.
     """
-    catalogue = discover(load_settings())
+    settings = load_settings()
+    catalogue = discover(settings)
     faults: dict[str, list[str]] = {}
     for found in catalogue.quarantined:
         faults.setdefault(found.name, []).append(_explained(found))
@@ -107,13 +111,25 @@ def doctor(as_json: Json = False) -> None:
         faults.setdefault(name, []).extend(_faults(usable.framework))
         notice = versions.notice_of(usable.framework.contract_version)
         notices[name] = [f"{notice} Try: pip install --upgrade {usable.distribution}"] if notice else []
+    environments = {
+        name: _environment(usable.framework, settings.environments) for name, usable in catalogue.frameworks.items()
+    }
     if as_json:
-        print_json({"faults": faults, "notices": notices, "blocked": list(catalogue.blocked)})
+        print_json(
+            {
+                "faults": faults,
+                "notices": notices,
+                "environments": environments,
+                "blocked": list(catalogue.blocked),
+            }
+        )
     else:
         for name, sentences in sorted(faults.items()):
             print(f"{name}: {'; '.join(sentences) or 'ok'}")
             for notice in notices.get(name, ()):
                 print(f"  {notice}")
+            if environment := environments.get(name):
+                print(f"  environment {environment['state']}: {environment['path']}{_way_on(name, environment)}")
         for name in catalogue.blocked:
             print(f"{name}: blocked by EAGLERAY_BLOCKED_PLUGINS")
     if any(faults.values()):
@@ -139,12 +155,10 @@ def _faults(framework: Framework) -> list[str]:
             faults.append(f"{task}: {error}")
         except Exception as error:  # whatever a plugin's model does while its schema is made
             faults.append(f"{task}: its config has no schema: {type(error).__name__}: {error}")
-    package, _, path = framework.environment.lock.partition(":")
     try:
-        if not files(package).joinpath(path).is_file():
-            faults.append(f"its lock {framework.environment.lock} is not in the package")
-    except ImportError as error:
-        faults.append(f"its lock {framework.environment.lock} cannot be found: {error}")
+        read_lock(framework.environment.lock)
+    except EaglerayError as error:
+        faults.append(str(error))
     for reference in filter(None, (framework.adapter, framework.predictor)):
         module = reference.partition(":")[0]
         try:
@@ -155,6 +169,21 @@ def _faults(framework: Framework) -> list[str]:
         if missing:
             faults.append(f"its module {module} cannot be found")
     return faults
+
+
+def _environment(framework: Framework, root: Path) -> dict[str, str] | None:
+    """State and path of the framework's environment on this machine; None where its lock cannot be read."""
+    try:
+        path = root / environment_name(read_lock(framework.environment.lock))
+    except EaglerayError:
+        return None
+    # Not `is_ready`, which counts as a use.
+    state = "ready" if read_marker(path) else "unfinished" if path.exists() else "not built"
+    return {"state": state, "path": str(path)}
+
+
+def _way_on(name: str, environment: dict[str, str]) -> str:
+    return "" if environment["state"] == "ready" else f"; a job builds it, or: eagleray envs build {name}"
 
 
 def _print_unusable(catalogue: dict[str, Any]) -> None:
