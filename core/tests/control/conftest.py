@@ -111,6 +111,7 @@ class House:
     def tick(self, times: int = 1) -> None:
         for _ in range(times):
             self.plane.dispatcher.tick()
+            self.plane.cleaner.clean()
 
     def create(self, *, caller: Caller = SYSTEM, start: bool = True, **changes: Any) -> int:
         options = {name: changes.pop(name) for name in ("priority", "idempotency_key") if name in changes}

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from eagleray.contract.errors import ConfigError, UnknownNameError
+from eagleray.contract.errors import ConfigError, StorageError, UnknownNameError
 from eagleray.contract.failures import FailureKind
 from eagleray.control.commands import SYSTEM
 from eagleray.control.errors import FencedError, PreconditionError
@@ -241,6 +241,30 @@ def test_a_deleted_job_is_gone_with_its_files(house: House) -> None:
     assert not list(house.store.list("checkpoints"))
     assert not list(house.store.list("jobs"))
     assert house.create() > job_id
+
+
+def test_a_store_that_does_not_answer_keeps_files_waiting_and_no_job(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deleted = [house.create(start=False) for _ in range(5)]
+    for job_id in deleted:
+        house.plane.delete_job(SYSTEM, job_id)
+    asked: list[str] = []
+
+    def away(prefix: str) -> None:
+        asked.append(prefix)
+        raise StorageError("The store does not answer.")
+
+    monkeypatch.setattr(house.store, "delete_prefix", away)
+    started = house.create()
+    house.plane.dispatcher.tick()
+    assert (house.job(started).phase, asked) == (Phase.PREPARING, [])
+    with pytest.raises(StorageError):
+        house.plane.cleaner.clean()
+    assert len(asked) == 3
+    monkeypatch.undo()
+    house.plane.cleaner.clean()
+    assert [info.key for info in house.store.list("jobs")] == [f"jobs/{started}.json"]
 
 
 def test_a_frozen_driver_that_thaws_cannot_speak_for_its_successor(house: House) -> None:

@@ -6,7 +6,6 @@ again; there is no recovery code beside `recover`.
 
 from __future__ import annotations
 
-import functools
 import logging
 import threading
 import time
@@ -14,12 +13,12 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Row, delete, select, update
+from sqlalchemy import Row, select, update
 
 from eagleray.contract.errors import EaglerayError
 from eagleray.contract.failures import FailureKind
 from eagleray.control import lifecycle
-from eagleray.control.database.tables import Attempt, Event, IdempotencyKey, LogRow, TrainingJob
+from eagleray.control.database.tables import Attempt, TrainingJob
 from eagleray.control.executor import Executor, ExecutorAwayError, RunState, RunStatus, Submission
 from eagleray.control.lifecycle import ENDED, REGISTERED, SUBMITTED, SUBMITTING, Ending
 from eagleray.control.outcomes import stored_ending
@@ -28,14 +27,12 @@ from eagleray.control.rows import AttemptRow, JobRow
 from eagleray.control.settings import ControlSettings
 from eagleray.control.writing import Transaction, Writer
 from eagleray.jobs.phases import Phase
-from eagleray.storage import layout
 from eagleray.storage.failpoints import failpoint
 from eagleray.storage.store import Store
 
 _STOP_AGAIN_S = 90.0
 _IDLE_S = 60.0
 _QUEUE_POLL_S = 5.0
-_CLEAN_S = 3600.0
 # A driver that has said its last word has this long to go by itself.
 _LINGER_S = 60.0
 logger = logging.getLogger(__name__)
@@ -52,7 +49,6 @@ class Dispatcher:
         self._thread = threading.Thread(target=self._serve, name="eagleray-dispatcher", daemon=True)
         self._trouble = ""
         self._away_since: float | None = None
-        self._next_clean = 0.0
         self._next_look = 0.0
 
     def start(self) -> None:
@@ -91,7 +87,6 @@ class Dispatcher:
                 self._next_look = time.monotonic() + self._settings.poll_s
             found = self._schedule()
             self._submit_and_stop()
-            self._clean()
             if self._actives():
                 wait_s = self._settings.poll_s
             elif found.waiting:
@@ -264,36 +259,3 @@ class Dispatcher:
             transaction.stirred = True
 
         self._writer.run(work)
-
-    def _clean(self) -> None:
-        """Files and rows of deleted jobs, and idempotency keys past their time."""
-        held = select(Attempt.job_id).where(Attempt.released.is_(False))
-        wanted = select(TrainingJob.id, TrainingJob.project_id)
-        wanted = wanted.where(TrainingJob.deleted_at.is_not(None), TrainingJob.id.not_in(held))
-        for row in self._writer.run(lambda transaction: transaction.connection.execute(wanted).all()):
-            try:
-                self._store.delete_prefix(layout.job_prefix(row.id, row.project_id))
-                self._store.delete(layout.job_record_key(row.id))
-            except EaglerayError as error:
-                logger.warning("The files of job %s could not be deleted yet: %s", row.id, error)
-                continue
-            self._writer.run(functools.partial(_forget, job_id=row.id))
-        if time.monotonic() >= self._next_clean:
-            self._next_clean = time.monotonic() + _CLEAN_S
-            since = timedelta(seconds=self._settings.idempotency_s)
-            self._writer.run(functools.partial(_forget_keys, since=since))
-
-
-def _forget(transaction: Transaction, job_id: int) -> None:
-    """All rows but the event that says so, which readers may still be on their way to."""
-    connection = transaction.connection
-    connection.execute(delete(Event).where(Event.job_id == job_id, Event.type != "deleted"))
-    connection.execute(delete(LogRow).where(LogRow.job_id == job_id))
-    connection.execute(delete(Attempt).where(Attempt.job_id == job_id))
-    connection.execute(delete(IdempotencyKey).where(IdempotencyKey.job_id == job_id))
-    connection.execute(delete(TrainingJob).where(TrainingJob.id == job_id))
-
-
-def _forget_keys(transaction: Transaction, since: timedelta) -> None:
-    old = delete(IdempotencyKey).where(IdempotencyKey.created_at < transaction.now - since)
-    transaction.connection.execute(old)

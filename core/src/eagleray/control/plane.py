@@ -12,6 +12,7 @@ from sqlalchemy import Engine
 from eagleray import __version__
 from eagleray.contract.errors import ConfigError, EaglerayError
 from eagleray.control import access, lifecycle
+from eagleray.control.cleaning import Cleaner
 from eagleray.control.commands import Caller, Plain
 from eagleray.control.creating import Creation, body_hash
 from eagleray.control.dispatch import Dispatcher
@@ -61,24 +62,31 @@ class ControlPlane:
         self._queries = Queries(engine)
         self._creation = Creation(self._writer, store)
         self.dispatcher = Dispatcher(self._writer, executor, store, self._settings)
+        self.cleaner = Cleaner(self._writer, store, self._settings)
         self._started = time.monotonic()
 
     def start(self, *, owner_timeout_s: float = 30.0, dispatch: bool = True) -> None:
         """Take the database and go on where the last control plane ended.
 
         Args:
-            dispatch: False: nothing happens by itself; tests call `dispatcher.tick()`.
+            dispatch: False: nothing happens by itself; tests call `dispatcher.tick()` and `cleaner.clean()`.
 
         Raises:
             DatabaseBusyError: another control plane keeps it.
         """
-        self._writer.start(self.dispatcher.wake, owner_timeout_s=owner_timeout_s)
+        self._writer.start(self._wake, owner_timeout_s=owner_timeout_s)
         self.dispatcher.recover()
         if dispatch:
             self.dispatcher.start()
+            self.cleaner.start()
+
+    def _wake(self) -> None:
+        self.dispatcher.wake()
+        self.cleaner.wake()
 
     def close(self) -> None:
         self.dispatcher.close()
+        self.cleaner.close()
         self._writer.close()
 
     def create_job(
