@@ -15,7 +15,6 @@ from PIL import Image
 from eagleray.contract import DatasetError, EaglerayError
 from eagleray.datasets import detect_format, open_dataset, read_dataset, validate
 from eagleray.datasets.formats import json_stream
-from eagleray.datasets.formats.json_stream import JsonStream
 from eagleray.datasets.masks import encoded
 
 Refusal = Callable[..., str]
@@ -359,28 +358,6 @@ def test_any_bytes_anywhere_give_a_report_or_our_own_error(cut: int, junk: bytes
         validate(root, "detect", "coco")
     except EaglerayError:
         pass
-
-
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(items=st.lists(PLAIN, max_size=30), indent=st.sampled_from([None, 1]), chunk=st.integers(1, 300))
-def test_a_stream_gives_what_the_whole_file_holds(
-    items: list[Any], indent: int | None, chunk: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(json_stream, "CHUNK", chunk)
-    path = tmp_path / "x.json"
-    path.write_text(json.dumps({"other": items, "list": items, "end": {"a": items}}, indent=indent))
-    content = path.read_bytes()
-
-    with JsonStream(path) as stream:
-        found = []
-        for key in stream.keys():  # noqa: SIM118 - a stream of keys, not a mapping
-            if key != "list":
-                stream.skip()
-                continue
-            for batch in stream.batches():
-                found += [content[offset : offset + length] for offset, length in batch.spans()]
-
-    assert [json.dumps(json.loads(each)) for each in found] == [json.dumps(each) for each in items]
 
 
 @pytest.mark.slow

@@ -22,6 +22,9 @@ from eagleray.datasets.report import shown
 CHUNK = 1 << 20
 MAX_ELEMENT = 16 << 20
 MAX_DEPTH = 32
+# Cuts of a window that may fail; then its elements are taken one by one. An element that is full of objects of its own
+# has a thousand places that look like its end, and each try decodes the window again.
+MAX_CUTS = 32
 SPACE = b" \t\r\n"
 NOT_SPACE = re.compile(rb"[^ \t\r\n]")
 PLACE = re.compile(r"trailing characters \(byte (\d+)\)")
@@ -65,7 +68,10 @@ class JsonStream:
         self._file = path.open("rb")
         self._base = 0
         self._at = 0
+        # Elements before this place in the file are taken one by one.
+        self._singly = 0
         self._buffer = self._file.read(CHUNK)
+        self._ended = len(self._buffer) < CHUNK
         if self._buffer.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in self._buffer[:4]:
             self._file.close()
             raise DatasetError(f"{shown(path)} is UTF-16 or UTF-32, not UTF-8 text.", "Save the file as UTF-8.")
@@ -140,10 +146,12 @@ class JsonStream:
             self._value()
 
     def _batch(self) -> Batch:
+        """As many elements as the window holds whole, by letting msgspec try where they end."""
         self._fill(CHUNK)
         stop, buffer, at = len(self._buffer), self._buffer, self._at
         offset = self._base + at
-        while (cut := buffer.rfind(b"},", at, stop)) >= 0:
+        cuts = MAX_CUTS if offset >= self._singly else 0
+        while cuts and (cut := buffer.rfind(b"},", at, stop)) >= 0:
             text = b"[" + buffer[at : cut + 1] + b"]"
             try:
                 found = RAWS.decode(text)
@@ -157,9 +165,15 @@ class JsonStream:
                     return Batch(offset, text, RAWS.decode(text))
                 fault = FAULT.search(str(error))
                 stop = min(cut + 1, at + int(fault[1]) - 1) if fault else cut
+                cuts -= 1
                 continue
             self._at = cut + 1
             return Batch(offset, text, found)
+        if not cuts:
+            self._singly = max(self._singly, self._base + len(buffer))
+        return self._single()
+
+    def _single(self) -> Batch:
         value = self._value()
         text = b"[" + value + b"]"
         try:
@@ -170,7 +184,8 @@ class JsonStream:
     def _value(self) -> bytes:
         """The bytes of one value, by Python's own scanner, which also takes `NaN`."""
         self._next()
-        size = 1 << 16
+        # Small at first: a file of a million small values would else be copied a thousand times over.
+        size = 1 << 10
         while True:
             self._fill(size)
             # Latin-1 keeps every byte one character, so places in the text are places in the file.
@@ -195,9 +210,11 @@ class JsonStream:
     def _fill(self, size: int) -> None:
         """Have `size` bytes from here in the buffer, or all that there are."""
         missing = size - (len(self._buffer) - self._at)
-        if missing > 0:
+        if missing > 0 and not self._ended:
+            read = self._file.read(max(missing, CHUNK))
+            self._ended = len(read) < max(missing, CHUNK)
             self._base += self._at
-            self._buffer = self._buffer[self._at :] + self._file.read(max(missing, CHUNK))
+            self._buffer = self._buffer[self._at :] + read
             self._at = 0
 
     def _next(self) -> bytes:
@@ -207,9 +224,9 @@ class JsonStream:
                 self._at = found.start()
                 return found[0]
             self._at = len(self._buffer)
-            self._fill(1)
-            if not self._buffer:
+            if self._ended:
                 return b""
+            self._fill(1)
 
     def _expect(self, byte: bytes) -> None:
         if (found := self._next()) != byte:
