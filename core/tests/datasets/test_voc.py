@@ -186,6 +186,19 @@ def test_segmentation_without_masks_is_refused_with_the_task_that_fits(root: Pat
     assert "--task object-detection" in refusal(root, "segment", "voc")
 
 
+def test_masks_without_a_label_map_have_the_classes_of_the_xml_files(masked: Path) -> None:
+    (masked / "labelmap.txt").unlink()
+    save(masked, xml(OBJECT + OBJECT.replace("cat", "bird")))
+
+    assert open_dataset(masked, "segment")[0].info.classes == ("bird", "cat")
+
+
+def test_masks_of_more_classes_than_the_xml_files_have_are_numbered(masked: Path) -> None:
+    (masked / "labelmap.txt").unlink()
+
+    assert open_dataset(masked, "segment")[0].info.classes == ("class-1", "class-2")
+
+
 TEXTS = st.text("<>/&;!abx019.- \n\"'=?", max_size=60)
 
 

@@ -20,7 +20,7 @@ from eagleray.contract.tasks import (
 from eagleray.datasets.edit import Edit, edited
 from eagleray.datasets.formats import FORMATS, format_named
 from eagleray.datasets.formats.base import Format
-from eagleray.datasets.read import open_dataset
+from eagleray.datasets.read import left_out, open_dataset
 from eagleray.datasets.records import DatasetInfo, DatasetSource, DatasetWriter, ImageRecord
 from eagleray.datasets.report import Findings, shown
 from eagleray.datasets.scan import Tally, counts_by_name, scan
@@ -29,7 +29,7 @@ from eagleray.datasets.writing import Files, Placing, new_folder
 BOXES = (OBJECT_DETECTION, ZERO_SHOT_OBJECT_DETECTION)
 # What becomes of the annotations where another task is asked for.
 LESS = {IMAGE_SEGMENTATION: "masks become boxes", KEYPOINT_DETECTION: "keypoints are left out, boxes stay"}
-# These have no place for the mark of what is neither trained on nor evaluated.
+# These have no place for the mark of what is neither trained on nor evaluated, nor has a mask of Pascal VOC.
 WITHOUT_IGNORE = frozenset({"dice", "yolo"})
 
 
@@ -119,16 +119,18 @@ def convert(
     task: str | None = None,
     allow_loss: bool = False,
     edit: Edit | None = None,
+    placing: Placing = Placing.COPY,
 ) -> ConversionReport:
     """Write the dataset `source` in another format into the new folder `into`.
 
-    Pictures are hard-linked where they can be. Every annotation is checked; pictures are not decoded (`validate`
-    does that). Where anything fails, nothing is left.
+    Pictures are hard-linked where they can be, unless `placing` says otherwise. Every annotation is checked; pictures
+    are not decoded (`validate` does that). Where anything fails, nothing is left.
 
     Args:
         task: for a lesser task than the source's own: boxes of masks, say.
         allow_loss: go on where the target cannot hold all; the report says what was lost.
         edit: classes and splits of the copy.
+        placing: OWN where the source's files must not be shared with the copy.
 
     Raises:
         DatasetError: the source is faulty (as `read_dataset`), the task does not fit, or something would be lost.
@@ -137,7 +139,7 @@ def convert(
     opened, findings = open_as(source, task, source_format)
     wanted = normalise_task(task) if task else opened.info.task
     shaped = edited(opened, edit) if edit else opened
-    return write(shaped, target_format, into, task=wanted, allow_loss=allow_loss, findings=findings)
+    return write(shaped, target_format, into, task=wanted, allow_loss=allow_loss, findings=findings, placing=placing)
 
 
 def open_as(
@@ -178,7 +180,7 @@ def write(
     target = Path(into).expanduser().absolute()
     with new_folder(target) as folder:
         with Files(folder, placing) as files, closing(form.writer(files, written)) as writer:
-            writing = Writing(writer, form.name not in WITHOUT_IGNORE)
+            writing = Writing(writer, keeps_ignored(form, task))
             scan(source, noted, decode=decode, watch=writing.watch)
         noted.raise_faults()
         if writing.ignored:
@@ -197,11 +199,16 @@ def check_task(info: DatasetInfo, task: str, form: Format) -> None:
         raise DatasetError(f"The format {form.name} does not hold {task}.", f"Formats that do: {able}.")
 
 
+def keeps_ignored(form: Format, task: str) -> bool:
+    return form.name not in WITHOUT_IGNORE and not (form.name == "voc" and task == IMAGE_SEGMENTATION)
+
+
 def static_losses(info: DatasetInfo, task: str, form: Format) -> tuple[str, ...]:
     """What is lost whatever the annotations are."""
     losses = []
     if task != info.task and info.task in LESS:
         losses.append(LESS[info.task])
+    losses += [f"{what} are left out (--task {other} reads them)" for other, what in info.also_holds.items()]
     if task == IMAGE_SEGMENTATION and form.name == "voc" and info.format != "voc":
         losses.append("outlines become masks of whole pixels, and where objects overlap one of them is cut")
     return tuple(losses)
@@ -238,5 +245,6 @@ def report_of(
         ignored=writing.ignored,
         renamed=files.renamed,
         lost=lost,
-        warnings=findings.warnings,
+        # What was not read is among what was lost.
+        warnings=tuple(sentence for sentence in findings.warnings if sentence not in left_out(info)),
     )

@@ -13,6 +13,7 @@ from PIL import Image, ImageOps
 from pydantic import BaseModel
 
 from eagleray.contract import DatasetError
+from eagleray.datasets.convert import refuse, static_losses
 from eagleray.datasets.formats import format_named
 from eagleray.datasets.images import FORMATS, KINDS, Picture, inspected
 from eagleray.datasets.read import open_dataset
@@ -47,17 +48,22 @@ class FixReport(BaseModel):
     report: ValidationReport
 
 
-def fix(report: ValidationReport, into: str | Path) -> FixReport:
+def fix(report: ValidationReport, into: str | Path, *, allow_loss: bool = False) -> FixReport:
     """Write a mended copy of the dataset that `report` is about into the new folder `into`, in its own format.
 
     Boxes and outlines are cut to their picture; rows that cannot be read, pictures that cannot be decoded and training
     pictures that also are in another split are left out; suffixes follow the content; EXIF orientation becomes pixels;
     text becomes UTF-8. The dataset itself is not touched.
 
+    Args:
+        allow_loss: leave out what the report's task has no place for, masks beside boxes say.
+
     Raises:
-        DatasetError: nothing of it can be read.
+        DatasetError: nothing of it can be read, or something would be lost.
     """
     source, findings = open_dataset(report.path, report.task or None, report.format or None, mend=True)
+    lost = static_losses(source.info, source.info.task, format_named(source.info.format))
+    refuse(lost, allow_loss)
     target = Path(into).expanduser().absolute()
     with new_folder(target) as folder:
         writer_of = format_named(source.info.format).writer
@@ -69,7 +75,7 @@ def fix(report: ValidationReport, into: str | Path) -> FixReport:
         if not mending.kept:
             raise DatasetError(f"Nothing of {shown(report.path)} can be mended.", "See the report's errors.")
     mending.count_rows(findings)
-    done = tuple(f"{count} {DONE[code]}" for code, count in sorted(mending.done.items()))
+    done = (*(f"{count} {DONE[code]}" for code, count in sorted(mending.done.items())), *lost)
     return FixReport(path=target, done=done, report=validate(target, source.info.task, source.info.format))
 
 

@@ -52,7 +52,15 @@ def open_dataset(
     form = chosen_format(given, task, format)
     root = folder_of(given)
     findings = Findings(root)
-    return form.open(given, task, findings, mend=mend), findings
+    source = form.open(given, task, findings, mend=mend)
+    for sentence in left_out(source.info):
+        findings.warn(sentence, code="left-out")
+    return source, findings
+
+
+def left_out(info: DatasetInfo) -> tuple[str, ...]:
+    """What lies there and is not read, a sentence each."""
+    return tuple(f"Left out: {what} (--task {task} reads them)." for task, what in info.also_holds.items())
 
 
 def chosen_format(given: Path, task: str | None, name: str | None) -> Format:

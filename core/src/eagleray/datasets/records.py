@@ -80,6 +80,8 @@ class DatasetInfo:
         flip_index: order of the keypoints in a mirrored picture; empty where unknown.
         keypoint_names: empty where unknown.
         skeleton: pairs of keypoint numbers, from 0, that are joined when drawn.
+        tables: of tables, the files that are read, relative to `root`.
+        also_holds: task → what lies there for it and `task` has no place for, as `the masks of 3 of 4 annotations`.
     """
 
     root: Path
@@ -92,6 +94,8 @@ class DatasetInfo:
     flip_index: tuple[int, ...] = ()
     keypoint_names: tuple[str, ...] = ()
     skeleton: tuple[tuple[int, int], ...] = ()
+    also_holds: Mapping[str, str] = field(default_factory=dict)
+    tables: tuple[str, ...] = ()
 
     @property
     def splits(self) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ from eagleray.datasets.formats.coco_index import CocoImage, CocoIndex, Id, lenie
 from eagleray.datasets.formats.coco_layout import (
     Skeleton,
     agreed_categories,
+    also_held,
     annotation_files,
     flip_of,
     guess_task,
@@ -164,6 +165,7 @@ def open_coco(given: Path, task: str | None, findings: Findings, *, mend: bool) 
         flip_of(names),
         names,
         skeleton,
+        also_held(indexes, task),
     )
     return CocoSource(info, indexes, {found.id: number for number, found in enumerate(categories)}, findings, mend)
 

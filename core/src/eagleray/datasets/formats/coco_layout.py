@@ -74,6 +74,20 @@ def guess_task(indexes: dict[str, CocoIndex]) -> str:
     return OBJECT_DETECTION
 
 
+def also_held(indexes: dict[str, CocoIndex], task: str) -> dict[str, str]:
+    """What the files hold beside what `task` reads, by the task that reads it."""
+    total = sum(len(index.offsets) for index in indexes.values())
+    found = {
+        IMAGE_SEGMENTATION: ("masks", sum(index.outlined for index in indexes.values())),
+        KEYPOINT_DETECTION: ("keypoints", sum(index.posed for index in indexes.values())),
+    }
+    return {
+        other: f"the {what} of {count} of {total} annotations"
+        for other, (what, count) in found.items()
+        if count and other != task
+    }
+
+
 def keypoints_of(
     categories: list[CocoCategory], files: dict[str, Path]
 ) -> tuple[tuple[int, int], tuple[str, ...], Skeleton]:

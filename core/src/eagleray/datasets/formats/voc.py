@@ -16,13 +16,13 @@ from eagleray.datasets.formats.voc_files import (
     MAX_BYTES,
     XML_FIX,
     Item,
-    has_xml,
     images_of,
     items,
     masked,
     number,
     read_xml,
     text_of,
+    xml_and_masks,
 )
 from eagleray.datasets.formats.voc_masks import annotations_of_masks
 from eagleray.datasets.formats.voc_writer import VocWriter
@@ -126,7 +126,9 @@ def open_voc(given: Path, task: str | None, findings: Findings, *, mend: bool) -
     images = {split: folder for split in FOLDERS if (folder := images_of(root, split)) is not None}
     if not images:
         raise DatasetError(f"The dataset {shown(root)} has no train split.", split_hint("train"))
-    task = task or (IMAGE_SEGMENTATION if not has_xml(root) and masked(root) else OBJECT_DETECTION)
+    described, both = xml_and_masks(root, images.values())
+    # As this package writes it, a set of masks has XML files as well; of the original's pictures a few have masks.
+    task = task or (IMAGE_SEGMENTATION if masked(root) and both == described else OBJECT_DETECTION)
     if task == IMAGE_SEGMENTATION and not masked(root):
         raise DatasetError(
             f"{shown(root)} has no masks in SegmentationClass/, so it is of boxes.", "Use --task object-detection."
@@ -135,7 +137,12 @@ def open_voc(given: Path, task: str | None, findings: Findings, *, mend: bool) -
     if not classes:
         raise DatasetError(f"{shown(root)} names no class.", XML_FIX)
     labels = dict.fromkeys(images, "Annotations" if (root / "Annotations").is_dir() else ".")
-    return VocSource(DatasetInfo(root, "voc", task, classes, images, labels), findings, mend)
+    also_holds = {}
+    if task == IMAGE_SEGMENTATION and both < described:
+        also_holds[OBJECT_DETECTION] = f"the boxes of {described - both} pictures without a mask"
+    elif task != IMAGE_SEGMENTATION and masked(root):
+        also_holds[IMAGE_SEGMENTATION] = f"the masks of {both} of {described} pictures"
+    return VocSource(DatasetInfo(root, "voc", task, classes, images, labels, also_holds=also_holds), findings, mend)
 
 
 def named_classes(root: Path) -> tuple[str, ...]:
@@ -152,17 +159,24 @@ def named_classes(root: Path) -> tuple[str, ...]:
 def found_classes(root: Path, images: dict[str, str], task: str, findings: Findings) -> tuple[str, ...]:
     """The classes of all objects, by name; of masks, by number."""
     silent = Findings(root)
-    names: set[str] = set()
+    found: set[str] = set()
     top = 0
     for split, folder in images.items():
         for item in items(root, split, folder, silent):
-            if task != IMAGE_SEGMENTATION and item.xml and (tree := read_xml(item.xml, silent)) is not None:
-                names.update(text_of(element, "name") for element in tree.iter("object"))
-            elif task == IMAGE_SEGMENTATION and item.classes:
+            if item.xml and (tree := read_xml(item.xml, silent)) is not None:
+                found.update(text_of(element, "name") for element in tree.iter("object"))
+            if task == IMAGE_SEGMENTATION and item.classes:
                 top = max(top, highest(item.classes))
-    if top:
-        findings.warn("There is no labelmap.txt, so the classes of the masks are numbers.", code="description")
-    return tuple(f"class-{number}" for number in range(1, top + 1)) or tuple(sorted(names - {""}))
+    names = tuple(sorted(found - {""}))
+    if not top:
+        return names
+    if len(names) == top:
+        # The original numbers its classes in the order of their names.
+        words = "There is no labelmap.txt, so the classes of the masks are those of the XML files, by name."
+        findings.warn(words, code="description")
+        return names
+    findings.warn("There is no labelmap.txt, so the classes of the masks are numbers.", code="description")
+    return tuple(f"class-{number}" for number in range(1, top + 1))
 
 
 def highest(path: Path) -> int:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+import os
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from xml.etree.ElementTree import Element, ParseError
@@ -131,8 +132,16 @@ def listed_stems(root: Path, split: str, findings: Findings) -> list[str] | None
     return list(stems)
 
 
-def has_xml(root: Path) -> bool:
-    return any((root / "Annotations").glob("*.xml")) or any(root.glob("*/*.xml"))
+def xml_and_masks(root: Path, folders: Iterable[str]) -> tuple[int, int]:
+    """How many pictures have an XML file, and how many of these a mask, too."""
+    labels = [root / "Annotations"] if (root / "Annotations").is_dir() else [root / folder for folder in folders]
+    described = {
+        path.relative_to(folder).with_suffix("").as_posix()
+        for folder in labels
+        for path in walk(folder)
+        if path.suffix == ".xml"
+    }
+    return len(described), sum(os.path.isfile(f"{root}/{MASKS[0]}/{stem}.png") for stem in described)  # noqa: PTH113
 
 
 def masked(root: Path) -> bool:
