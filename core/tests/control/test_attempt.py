@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,10 +18,13 @@ from eagleray.control import attempt as module
 from eagleray.control.attempt import Attempt, Orders
 from eagleray.control.commands import SYSTEM
 from eagleray.control.executor import RunState, RunStatus
+from eagleray.control.ray_executor import entrypoint
 from eagleray.execution.cluster import Node
 from eagleray.execution.failures import Failure
 from eagleray.jobs.phases import Phase
+from eagleray.jobs.plan import plan_job
 from eagleray.jobs.records import JobRecord, JobRecords
+from eagleray.jobs.run_record import RunRecord
 from eagleray.settings import Settings
 from eagleray.testing.data import write_classification_dataset
 
@@ -92,8 +96,7 @@ def fakes(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
 def submitted(house: House, pictures: Path) -> Orders:
     job_id = house.create(dataset_path=str(pictures), pretrained=False)
     house.tick()
-    orders = house.executor.submissions[f"{job_id}-1"].orders
-    return Orders(job_id, 1, orders["spec"], orders["avoid_nodes"])
+    return Orders(job_id, 1, avoid_nodes=house.executor.submissions[f"{job_id}-1"].avoid_nodes)
 
 
 def test_a_run_is_told_from_its_first_word_to_its_last(house: House, pictures: Path, settings: Settings) -> None:
@@ -135,7 +138,7 @@ def test_a_bad_node_is_named_by_its_id(
     house.executor.ended(f"{orders.job_id}-1")
     house.executor.nodes.append(("node-1", {"CPU": 8.0}))
     house.tick(2)
-    assert house.executor.submissions[f"{orders.job_id}-2"].orders["avoid_nodes"] == ["id-of-7"]
+    assert house.executor.submissions[f"{orders.job_id}-2"].avoid_nodes == ("id-of-7",)
 
 
 def test_what_is_wrong_before_the_training_is_told_too(house: House, settings: Settings, tmp_path: Path) -> None:
@@ -214,3 +217,53 @@ def test_what_only_the_store_knows_of_the_end_is_believed(house: House) -> None:
     house.executor.ended(f"{job_id}-1")
     house.tick(3)
     assert (house.job(job_id).phase, house.job(job_id).failure_kind) == (Phase.FAILED, "out-of-memory")
+
+
+def test_it_is_heard_of_before_its_data_is_read(
+    house: House, pictures: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    orders = submitted(house, pictures)
+    heard: list[bool] = []
+
+    def slow(*arguments: Any, **options: Any) -> Any:
+        deadline = time.monotonic() + 10
+        while house.attempt(orders.job_id).last_seen_at is None and time.monotonic() < deadline:
+            time.sleep(0.05)
+        heard.append(house.attempt(orders.job_id).last_seen_at is not None)
+        return plan_job(*arguments, **options)
+
+    monkeypatch.setattr(module, "plan_job", slow)
+    Attempt(orders, settings, house.store, lambda _: None).run()
+    assert heard == [True]
+
+
+def test_a_spec_larger_than_a_command_line_is_trained_as_it_is(
+    house: House, pictures: Path, settings: Settings
+) -> None:
+    names = ["x" * 1000 for _ in range(300)]
+    job_id = house.create(dataset_path=str(pictures), pretrained=False, session_id="".join(names))
+    house.tick()
+    submission = house.executor.submissions[f"{job_id}-1"]
+    assert len(entrypoint(submission, settings.home, settings.storage)) < 1000
+    Attempt(Orders(job_id, 1), settings, house.store, lambda _: None).run()
+    assert FakeDriver.made[0].plan.spec.session_id == "".join(names)
+
+
+def test_what_becomes_known_while_it_runs_is_shown_while_it_runs(
+    house: House, pictures: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    orders = submitted(house, pictures)
+    assert house.job(orders.job_id).dataset_format == ""
+
+    def running(driver: FakeDriver) -> None:
+        run = RunRecord.start(house.store, driver.plan, JobRecords(house.store).load(orders.job_id), driver.emit)
+        run.set_tracking_url("http://mlflow/run/7")
+        deadline = time.monotonic() + 10
+        while house.job(orders.job_id).tracking_url is None and time.monotonic() < deadline:
+            time.sleep(0.05)
+        view = house.job(orders.job_id)
+        assert (view.phase, view.dataset_format) == (Phase.RUNNING, "imagefolder")
+        assert view.tracking_url == "http://mlflow/run/7"
+
+    monkeypatch.setattr(FakeDriver, "behaviour", running)
+    Attempt(orders, settings, house.store, lambda _: None).run()

@@ -8,9 +8,11 @@ import pytest
 
 from eagleray.contract.errors import ConfigError, StorageError, UnknownNameError
 from eagleray.contract.failures import FailureKind
+from eagleray.control import dispatch
 from eagleray.control.commands import SYSTEM
 from eagleray.control.errors import FencedError, PreconditionError
 from eagleray.jobs.phases import IllegalPhaseError, Phase
+from eagleray.jobs.records import JobRecords
 
 from .conftest import House
 
@@ -117,7 +119,7 @@ def test_a_bad_node_is_left_out_of_the_next_attempt(house: House) -> None:
     driver.finish("failed", FailureKind.BAD_NODE, "ECC", node="node-0")
     house.executor.nodes.append(("node-1", {"CPU": 4.0}))
     house.tick(2)
-    assert house.executor.submissions[f"{job_id}-2"].orders["avoid_nodes"] == ["node-0"]
+    assert house.executor.submissions[f"{job_id}-2"].avoid_nodes == ("node-0",)
 
 
 def test_a_checkpoint_buys_new_patience(house: House) -> None:
@@ -196,7 +198,7 @@ def test_a_finished_job_can_be_trained_on_with_more_epochs(house: House) -> None
         house.plane.resume_job(SYSTEM, job_id)
     assert house.plane.resume_job(SYSTEM, job_id, epochs=8)["epochs"] == 8
     house.tick()
-    assert house.executor.submissions[f"{job_id}-2"].orders["spec"]["epochs"] == 8
+    assert JobRecords(house.store).load(job_id).spec["epochs"] == 8, "its driver reads it there"
 
 
 def test_retry_is_for_what_has_failed(house: House) -> None:
@@ -341,3 +343,52 @@ def test_what_ray_refuses_is_tried_again_later(house: House) -> None:
     house.clock.pass_s(60)
     house.tick(2)
     assert house.attempt(job_id).state == "submitted"
+
+
+def test_a_driver_that_never_says_a_word_is_replaced(make_house: Callable[..., House]) -> None:
+    house = make_house(start_s=300.0)
+    job_id = house.create()
+    house.tick(2)
+    house.clock.pass_s(200)
+    house.restart()
+    house.clock.pass_s(90)
+    house.tick(2)
+    assert house.attempt(job_id).outcome is None, "it has its whole time, also over a restart"
+    house.clock.pass_s(20)
+    house.tick(2)
+    assert house.queries.attempts(job_id)[0].message == "Its driver has not said a word within 300 s."
+    assert house.job(job_id).phase is Phase.QUEUED
+    house.executor.ended(f"{job_id}-1")
+    house.tick(2)
+    assert house.attempt(job_id).number == 2
+
+
+def test_a_job_is_not_handed_over_before_the_store_has_what_it_is_to_train(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dispatch, "_STORE_PAUSE_S", 0.0)
+    first, driver = house.running()
+    driver.epoch(4)
+    driver.finish("completed")
+    house.tick()
+    house.plane.resume_job(SYSTEM, first, epochs=8)
+
+    def away(*_: object) -> None:
+        raise StorageError("The store does not answer.")
+
+    monkeypatch.setattr(house.store, "put_bytes", away)
+    house.tick(2)
+    assert f"{first}-2" not in house.executor.starts
+    assert house.job(first).reason == "waits for the store: The store does not answer."
+    monkeypatch.delattr(house.store, "put_bytes")
+    house.tick()
+    assert JobRecords(house.store).load(first).spec["epochs"] == 8
+    assert house.executor.starts[f"{first}-2"] == 1
+
+
+def test_a_job_whose_record_is_gone_says_so(house: House) -> None:
+    job_id = house.create()
+    house.store.delete(f"jobs/{job_id}.json")
+    house.tick()
+    assert "Its record is gone: Unknown job" in house.queries.attempts(job_id)[0].message
+    assert house.executor.starts == {}

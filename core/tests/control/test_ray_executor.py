@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import base64
-import json
+import shlex
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,11 +12,13 @@ import pytest
 from ray.job_submission import JobStatus
 
 from eagleray.contract.errors import ClusterError
-from eagleray.control import ray_executor
+from eagleray.control import attempt, ray_executor
+from eagleray.control.attempt import Orders
 from eagleray.control.executor import ExecutorAwayError, RunState, Submission
 from eagleray.control.ray_executor import RayJobExecutor, entrypoint
+from eagleray.settings import Settings
 
-SUBMISSION = Submission("7-2", 7, 2, {"spec": {"epochs": 3}, "avoid_nodes": []})
+SUBMISSION = Submission("7-2", 7, 2, ("a", "b"))
 
 
 class Server:
@@ -80,11 +82,23 @@ def test_it_is_stopped_by_an_interrupt_with_time_to_save(server: Server, executo
     assert variables == {"RAY_JOB_STOP_SIGNAL": "SIGINT", "RAY_JOB_STOP_WAIT_TIME_S": "60"}
 
 
-def test_its_orders_travel_on_the_command_line() -> None:
-    words = entrypoint(SUBMISSION, {"home": "/h", "storage": "/s"}).split()
-    assert words[:2] != [] and words[words.index("--job") + 1] == "7" and words[words.index("--attempt") + 1] == "2"
-    orders = json.loads(base64.urlsafe_b64decode(words[-1]))
-    assert orders == {"spec": {"epochs": 3}, "avoid_nodes": [], "home": "/h", "storage": "/s"}
+def test_its_orders_travel_on_the_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[tuple[Orders, str, Path]] = []
+
+    class Taken:
+        def __init__(self, orders: Orders, settings: Settings, store: Any, show: Any) -> None:
+            made.append((orders, settings.storage, settings.home))
+
+        def run(self) -> Any:
+            raise ClusterError("seen enough")
+
+    monkeypatch.setattr(attempt, "Attempt", Taken)
+    for name in ("HOME", "STORAGE"):
+        monkeypatch.setenv(f"EAGLERAY_{name}", "/elsewhere")
+    words = shlex.split(entrypoint(SUBMISSION, Path("/my home"), "/a store"))
+    assert words[:4] == ["exec", sys.executable, "-m", "eagleray.control.attempt"]
+    attempt.main(words[4:])
+    assert made == [(Orders(7, 2, avoid_nodes=("a", "b")), "/a store", Path("/my home"))]
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,11 @@
 """What a Ray Job of the control plane runs: the driver of one attempt, which tells how it goes and obeys fencing.
 
-python -m eagleray.control.attempt --job 7 --attempt 2 --orders BASE64
+python -m eagleray.control.attempt --job 7 --attempt 2 --home FOLDER --storage ADDRESS --avoid-nodes ID,ID
 """
 
 from __future__ import annotations
 
 import argparse
-import base64
 import contextlib
 import json
 import os
@@ -25,9 +24,9 @@ from eagleray.execution import cluster as ray_cluster
 from eagleray.execution.driver import JobDriver
 from eagleray.execution.failures import Failure, classify
 from eagleray.jobs.phases import Phase
-from eagleray.jobs.plan import JobPlan, plan_job
+from eagleray.jobs.plan import JobPlan, packages_of, plan_job
 from eagleray.jobs.records import JobRecord, JobRecords
-from eagleray.jobs.spec import make_spec
+from eagleray.jobs.spec import JobSpec, make_spec
 from eagleray.plugins.host import Catalogue, discover
 from eagleray.registry import DatasetRegistry
 from eagleray.settings import Settings, load_settings
@@ -39,7 +38,7 @@ Emit = Callable[[Plain], None]
 FAREWELL_S = 600.0
 FACTS = (
     *("metrics", "best", "artifacts", "epochs_done", "resumable"),
-    *("dataset", "environment", "output_dir", "tracking_url"),
+    *("dataset", "dataset_format", "environment", "output_dir", "tracking_url"),
 )
 # Not said by the driver: the control plane itself knows them, or learns them from `finished`.
 _UNSAID = {"queued", "completed", "failed", "cancelled"}
@@ -51,13 +50,23 @@ class Orders:
     """One attempt's.
 
     Attributes:
+        spec: what to train; None: what the job's record says.
         avoid_nodes: ids or addresses of nodes that get no worker.
     """
 
     job_id: int
     attempt: int
-    spec: Plain
+    spec: Plain | None = None
     avoid_nodes: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What can be known before the cluster and the data."""
+
+    spec: JobSpec
+    catalogue: Catalogue
+    packages: tuple[str, ...]
 
 
 class Attempt:
@@ -80,17 +89,20 @@ class Attempt:
         Raises:
             EaglerayError: why it failed; the control plane knows it by then.
         """
-        plan, catalogue, failure = self._plan()
-        packages = plan.packages if plan else ("eagleray",)
+        wanted = self._look()
+        packages = ("eagleray",) if isinstance(wanted, EaglerayError) else wanted.packages
         with ray_cluster.connect(packages) as cluster:
+            # From here on there is a line, and silence means something: data may take long to be read.
             self._reporter.start()
             try:
+                if isinstance(wanted, EaglerayError):
+                    raise wanted
+                if admitted:
+                    self._tell({"event": "phase", "phase": "preparing", "status": "pending", "message": "data"})
+                plan = self._plan(wanted)
                 if not admitted:
                     self._wait_for_admission()
-                if plan is None or catalogue is None:
-                    assert failure is not None
-                    raise failure
-                record = self._train(plan, catalogue, cluster)
+                record = self._train(plan, wanted.catalogue, cluster)
                 self._finish(_outcome(record), None, record)
                 return record
             except KeyboardInterrupt:
@@ -106,17 +118,21 @@ class Attempt:
             finally:
                 self._reporter.close(FAREWELL_S)
 
-    def _plan(self) -> tuple[JobPlan | None, Catalogue | None, EaglerayError | None]:
-        """Before the cluster, since the plan says which packages travel; a failure is told once there is a line."""
+    def _look(self) -> Wanted | EaglerayError:
+        """Before the cluster, since the framework says which packages travel; a failure waits until it can be told."""
         try:
             catalogue = discover(self._settings)
+            record = JobRecords(self._store).load(self._orders.job_id)
+            given = record.spec if self._orders.spec is None else self._orders.spec
             # The first attempt has put the version that a name or an address stood for into the record.
-            pinned = {"dataset_path": JobRecords(self._store).load(self._orders.job_id).dataset_path}
-            rules = DatasetRegistry(self._store, self._settings).source_rules(for_others=True)
-            spec = make_spec({**self._orders.spec, **pinned})
-            return plan_job(spec, catalogue, self._store, rules=rules), catalogue, None
+            spec = make_spec({**given, "dataset_path": record.dataset_path})
+            return Wanted(spec, catalogue, packages_of(catalogue.framework(spec.framework).framework))
         except EaglerayError as error:
-            return None, None, error
+            return error
+
+    def _plan(self, wanted: Wanted) -> JobPlan:
+        rules = DatasetRegistry(self._store, self._settings).source_rules(for_others=True)
+        return plan_job(wanted.spec, wanted.catalogue, self._store, rules=rules)
 
     def _train(self, plan: JobPlan, catalogue: Catalogue, cluster: ray_cluster.Cluster) -> JobRecord:
         orders = self._orders
@@ -156,7 +172,8 @@ class Attempt:
         if kind == "environment":
             self._reporter.emit("log", rank=DRIVER_RANK, lines=[data["line"]])
         elif kind == "job":
-            self._reporter.emit("facts", dataset=data["dataset"], output_dir=data["output_dir"])
+            facts = {name: data[name] for name in ("dataset", "dataset_format", "output_dir") if name in data}
+            self._reporter.emit("facts", **facts)
         elif kind != "phase" or data["phase"] not in _UNSAID:
             self._reporter.emit(kind, **data)
 
@@ -224,12 +241,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m eagleray.control.attempt")
     parser.add_argument("--job", type=int, required=True)
     parser.add_argument("--attempt", type=int, required=True)
-    parser.add_argument("--orders", required=True)
+    parser.add_argument("--home", required=True)
+    parser.add_argument("--storage", required=True)
+    parser.add_argument("--avoid-nodes", default="")
     given = parser.parse_args(arguments)
-    orders = json.loads(base64.urlsafe_b64decode(given.orders))
-    os.environ["EAGLERAY_HOME"], os.environ["EAGLERAY_STORAGE"] = orders["home"], orders["storage"]
+    os.environ["EAGLERAY_HOME"], os.environ["EAGLERAY_STORAGE"] = given.home, given.storage
     settings = load_settings()
-    attempt = Orders(given.job, given.attempt, orders["spec"], tuple(orders["avoid_nodes"]))
+    attempt = Orders(given.job, given.attempt, avoid_nodes=tuple(filter(None, given.avoid_nodes.split(","))))
     try:
         record = Attempt(attempt, settings, open_store(settings.storage), _print).run()
     except EaglerayError as error:

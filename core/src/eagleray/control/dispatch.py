@@ -15,7 +15,7 @@ from typing import Any
 
 from sqlalchemy import Row, select, update
 
-from eagleray.contract.errors import EaglerayError
+from eagleray.contract.errors import EaglerayError, UnknownNameError
 from eagleray.contract.failures import FailureKind
 from eagleray.control import lifecycle
 from eagleray.control.database.tables import Attempt, TrainingJob
@@ -27,12 +27,15 @@ from eagleray.control.rows import AttemptRow, JobRow
 from eagleray.control.settings import ControlSettings
 from eagleray.control.writing import Transaction, Writer
 from eagleray.jobs.phases import Phase
+from eagleray.jobs.records import JobRecords
 from eagleray.storage.failpoints import failpoint
 from eagleray.storage.store import Store
 
 _STOP_AGAIN_S = 90.0
 _IDLE_S = 60.0
 _QUEUE_POLL_S = 5.0
+# A store that did not answer is not asked at every turn: each question may take as long as its own timeout.
+_STORE_PAUSE_S = 15.0
 # A driver that has said its last word has this long to go by itself.
 _LINGER_S = 60.0
 logger = logging.getLogger(__name__)
@@ -50,6 +53,7 @@ class Dispatcher:
         self._trouble = ""
         self._away_since: float | None = None
         self._next_look = 0.0
+        self._next_store = 0.0
 
     def start(self) -> None:
         self._thread.start()
@@ -72,7 +76,8 @@ class Dispatcher:
 
         def extend(transaction: Transaction) -> None:
             until = transaction.now + timedelta(seconds=self._settings.lease_s)
-            waiting = update(Attempt).where(Attempt.state != ENDED, Attempt.lease_until.is_not(None))
+            # One that has only just been started may have longer than that already.
+            waiting = update(Attempt).where(Attempt.state != ENDED, Attempt.lease_until < until)
             transaction.connection.execute(waiting.values(lease_until=until))
 
         self._writer.run(extend)
@@ -124,6 +129,7 @@ class Dispatcher:
             Attempt.outcome,
             Attempt.ended_at,
             Attempt.lease_until,
+            Attempt.last_seen_at,
             Attempt.stop_sent_at,
             Attempt.ray_ended_at,
             TrainingJob.phase,
@@ -155,10 +161,11 @@ class Dispatcher:
                 self._stop(row)
 
     def _submit(self, row: Row[Any]) -> None:
-        orders = {"spec": row.spec, "avoid_nodes": row.excluded_nodes}
+        if not self._store_spec(row):
+            return
         failpoint("control.before_submit")
         try:
-            self._executor.submit(Submission(row.submission_id, row.job_id, row.number, orders))
+            self._executor.submit(Submission(row.submission_id, row.job_id, row.number, tuple(row.excluded_nodes)))
         except ExecutorAwayError:
             raise
         except EaglerayError as error:
@@ -169,6 +176,28 @@ class Dispatcher:
             Attempt.job_id == row.job_id, Attempt.number == row.number, Attempt.state == SUBMITTING
         )
         self._writer.run(lambda transaction: transaction.connection.execute(submitted.values(state=SUBMITTED)))
+
+    def _store_spec(self, row: Row[Any]) -> bool:
+        """Put what is to be trained into the job's record, from which its driver reads it; whether it is there.
+
+        Ray calls every earlier attempt ended by now, so nobody else writes the record.
+        """
+        if time.monotonic() < self._next_store:
+            return False
+        try:
+            records = JobRecords(self._store)
+            record = records.load(row.job_id)
+            if record.spec != row.spec:
+                record.spec = row.spec
+                records.save(record)
+        except UnknownNameError as error:
+            self._end(row, lifecycle.lost(f"Its record is gone: {error.message}", FailureKind.STORAGE), released=True)
+            return False
+        except EaglerayError as error:
+            self._next_store = time.monotonic() + _STORE_PAUSE_S
+            self._explain(row, f"waits for the store: {error.message}")
+            return False
+        return True
 
     def _stop(self, row: Row[Any]) -> None:
         now = self._now()
@@ -219,7 +248,16 @@ class Dispatcher:
 
     def _silent(self, row: Row[Any], status: RunStatus, now: datetime) -> None:
         """Ray calls it running, and nothing is heard of it: waited for, said, and only after long replaced."""
-        if row.lease_until is None or now <= row.lease_until or status.state is not RunState.RUNNING:
+        if status.state is not RunState.RUNNING:
+            return
+        if row.lease_until is None:
+            self._mark(row, lease_until=now + timedelta(seconds=self._settings.start_s))
+            return
+        if now <= row.lease_until:
+            return
+        if row.last_seen_at is None:
+            why = f"Its driver has not said a word within {self._settings.start_s:g} s."
+            self._end(row, lifecycle.lost(why), released=False)
             return
         silent_s = (now - row.lease_until).total_seconds() + self._settings.lease_s
         if silent_s < self._settings.silence_s:
@@ -227,6 +265,14 @@ class Dispatcher:
         else:
             why = f"Its driver has said nothing for {self._settings.silence_s:g} s."
             self._end(row, lifecycle.lost(why), released=False)
+
+    def _explain(self, row: Row[Any], reason: str) -> None:
+        def work(transaction: Transaction) -> None:
+            job = JobRow.load(transaction, row.job_id)
+            job["reason"] = reason
+            job.save()
+
+        self._writer.run(work)
 
     def _warn(self, row: Row[Any], message: str) -> None:
         def work(transaction: Transaction) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Protocol
 
 from eagleray.control.errors import ControlPlaneAwayError
 from eagleray.control.fitting import Capacity
@@ -37,13 +37,14 @@ class Submission:
 
     Attributes:
         id: the same for every try of the same attempt, so that it runs once.
-        orders: what its driver needs to know, as plain data: `spec`, `avoid_nodes`. No secrets: Ray shows them.
+        avoid_nodes: ids or addresses of nodes that get no worker. What is to be trained is in the job's record: the
+            spec may be larger than a command line, which everybody on the machine can read besides.
     """
 
     id: str
     job_id: int
     attempt: int
-    orders: Mapping[str, Any]
+    avoid_nodes: tuple[str, ...] = ()
 
 
 class Executor(Protocol):

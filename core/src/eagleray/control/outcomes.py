@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from eagleray.contract.errors import EaglerayError
 from eagleray.contract.failures import FailureKind
-from eagleray.control.lifecycle import Ending
+from eagleray.control.lifecycle import FACTS, Ending
 from eagleray.execution.failures import Failure
 from eagleray.jobs.phases import Phase
 from eagleray.jobs.records import JobRecords
@@ -20,10 +20,9 @@ def stored_ending(store: Store, job_id: int, number: int) -> Ending | None:
     attempt = next((attempt for attempt in record.attempts if attempt.number == number), None)
     if attempt is None or attempt.outcome is None or not record.phase.is_terminal:
         return None
-    facts = record.model_dump(
-        mode="json",
-        include={"metrics", "best", "artifacts", "epochs_done", "resumable", "dataset", "environment", "tracking_url"},
-    )
+    facts = record.model_dump(mode="json", include=set(FACTS))
+    # Before the run began these were not known there.
+    facts = {name: value for name, value in facts.items() if value != ""}
     if record.phase is Phase.COMPLETED:
         return Ending("completed", facts=facts)
     if record.phase is Phase.CANCELLED:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import base64
 import functools
-import json
 import re
+import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -39,7 +38,8 @@ class RayJobExecutor:
 
     def __init__(self, address: str, home: Path, storage: str) -> None:
         self._address = address
-        self._places = {"home": str(home), "storage": storage}
+        self._home = home
+        self._storage = storage
         self._client: JobSubmissionClient | None = None
         # Nodes by address, for failures that name one.
         self._ids: dict[str, str] = {}
@@ -50,7 +50,7 @@ class RayJobExecutor:
 
         def send(client: JobSubmissionClient) -> None:
             client.submit_job(
-                entrypoint=entrypoint(submission, self._places),
+                entrypoint=entrypoint(submission, self._home, self._storage),
                 submission_id=submission.id,
                 runtime_env={"env_vars": STOP_VARIABLES},
                 metadata={_MARK: str(submission.job_id), "eagleray_attempt": str(submission.attempt)},
@@ -157,11 +157,9 @@ def _counted(resources: Mapping[str, Any]) -> dict[str, float]:
     return {name: float(amount) for name, amount in resources.items() if not name.startswith(skipped)}
 
 
-def entrypoint(submission: Submission, places: Mapping[str, str]) -> str:
-    orders = json.dumps({**submission.orders, **places}, sort_keys=True).encode()
-    text = base64.urlsafe_b64encode(orders).decode()
+def entrypoint(submission: Submission, home: Path, storage: str) -> str:
+    words = [sys.executable, "-m", "eagleray.control.attempt"]
+    words += ["--job", str(submission.job_id), "--attempt", str(submission.attempt)]
+    words += ["--home", str(home), "--storage", storage, "--avoid-nodes", ",".join(submission.avoid_nodes)]
     # `exec`, so that Ray's signals reach the driver and no shell around it.
-    return (
-        f"exec {sys.executable} -m eagleray.control.attempt"
-        f" --job {submission.job_id} --attempt {submission.attempt} --orders {text}"
-    )
+    return f"exec {shlex.join(words)}"

@@ -19,6 +19,7 @@ class ControlSettings:
 
     Attributes:
         lease_s: how long a driver may say nothing before it is called silent.
+        start_s: how long a driver may take, once Ray calls it running, until it says its first word.
         silence_s: how long it may be silent, while Ray calls it running, before it is stopped and replaced.
         poll_s: how often Ray is asked about running jobs.
         grace_s: how long a driver's last words are waited for once Ray calls its job ended.
@@ -30,6 +31,7 @@ class ControlSettings:
     """
 
     lease_s: float = 60.0
+    start_s: float = 1800.0
     silence_s: float = 900.0
     poll_s: float = 2.0
     grace_s: float = 10.0

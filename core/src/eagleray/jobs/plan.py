@@ -98,7 +98,7 @@ def plan_job(
             }
         ),
         framework=framework,
-        packages=("eagleray", framework.adapter.partition(":")[0].partition(".")[0]),
+        packages=packages_of(framework),
         model=model,
         task=model.task,
         config=config,
@@ -109,6 +109,11 @@ def plan_job(
         weights_file=weights_file,
         warnings=(*dataset.warnings, *_needs(model), *_outside_the_catalogue(framework, model)),
     )
+
+
+def packages_of(framework: Framework) -> tuple[str, ...]:
+    """Import names of the code that a job's processes need; known before its data is."""
+    return "eagleray", framework.adapter.partition(":")[0].partition(".")[0]
 
 
 def check_capabilities(spec: JobSpec, framework: Framework) -> None:

@@ -99,6 +99,7 @@ class RunRecord:
                 "task": plan.task,
                 "epochs": plan.spec.epochs,
                 "dataset": plan.dataset.counts(),
+                "dataset_format": plan.spec.dataset_format,
                 "output_dir": run.location,
                 "resumed": resumed is not None,
             }
@@ -133,6 +134,7 @@ class RunRecord:
     def set_tracking_url(self, url: str) -> None:
         with self._lock:
             self.record.tracking_url = url
+        self._emit({"event": "facts", "tracking_url": url})
 
     def begin_attempt(self, manifest: Manifest | None, number: int | None = None) -> None:
         """Start the next attempt, or the one that a control plane has numbered: its own count every attempt."""
