@@ -69,6 +69,8 @@ def test_the_core_reads_the_same_rows(tmp_path: Path) -> None:
         pictures = sorted((tmp_path / "folders" / folder).rglob("*.png"))
         rows += [f"{path.relative_to(tmp_path / 'folders')},{path.parent.name},{split}" for path in pictures]
     (tmp_path / "folders" / "all.csv").write_text("\n".join(rows) + "\n")
+    # A table that the job does not name is not read.
+    (tmp_path / "folders" / "old.csv").write_text("\n".join(rows) + "\n")
     dataset = read_dataset(tmp_path / "folders" / "all.csv", TASK, "csv").dataset
     for split, found in dataset.splits.items():
         samples = read_samples(dataset, split, multi_label=False)

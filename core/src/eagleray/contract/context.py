@@ -39,6 +39,7 @@ class Dataset:
         splits: `train`, `val` and, where there is one, `test`.
         keypoints: `(count, dims)` of a pose dataset's keypoints, else None.
         flip_index: order of the keypoints in a mirrored picture; empty where the dataset names none.
+        tables: of the format `csv`, the files to read, relative to `path`; empty: all that lie there.
     """
 
     path: Path
@@ -48,6 +49,7 @@ class Dataset:
     splits: Mapping[str, Split]
     keypoints: tuple[int, int] | None = None
     flip_index: tuple[int, ...] = ()
+    tables: tuple[str, ...] = ()
 
     @property
     def num_images(self) -> int:

@@ -164,6 +164,7 @@ def _train(spec: AttemptSpec, framework: Framework) -> dict[str, Any]:
                 for report in host.reports
             ],
             "steps": host.steps,
+            "warnings": host.warnings,
             "files": sorted(host.files),
             "best": str(host.best) if host.best else None,
         }

@@ -131,33 +131,37 @@ class TimmAdapter(TrainingAdapter):
                     if self._exhausted() or not self._epoch(epoch):
                         return
         finally:
-            for loader in self._loaders.values():
-                loader.close()
-            self._loaders.clear()
+            self._close_loaders()
 
     def validate(self) -> Mapping[str, float]:
         """The figures of the best model, which becomes `best`; those of a test split have names of their own."""
         learner = self.learner
-        with plain_errors(self.batch_size):
-            if self.context.rank == 0:
-                learner.model.load_state_dict(read_portable(self.best_file)["state_dict"])
-            self.group.copy_from_first(learner.model.state_dict().values())
-            learner.model.eval()
-            figures = self._evaluate(learner.model, "val", stoppable=False)
-            assert figures is not None
-            metrics = dict(figures.metrics)
-            if "test" in self._samples:
-                tested = self._evaluate(learner.model, "test", stoppable=False)
-                assert tested is not None
-                metrics |= {
-                    f"test/{name.removeprefix('metrics/').removeprefix('val/')}": value
-                    for name, value in tested.metrics.items()
-                }
-            for loader in self._loaders.values():
-                loader.close()
-            if self.context.rank == 0:
-                self._keep(figures)
+        try:
+            with plain_errors(self.batch_size):
+                if self.context.rank == 0:
+                    learner.model.load_state_dict(read_portable(self.best_file)["state_dict"])
+                self.group.copy_from_first(learner.model.state_dict().values())
+                learner.model.eval()
+                figures = self._evaluate(learner.model, "val", stoppable=False)
+                assert figures is not None
+                metrics = dict(figures.metrics)
+                if "test" in self._samples:
+                    tested = self._evaluate(learner.model, "test", stoppable=False)
+                    assert tested is not None
+                    metrics |= {
+                        f"test/{name.removeprefix('metrics/').removeprefix('val/')}": value
+                        for name, value in tested.metrics.items()
+                    }
+                if self.context.rank == 0:
+                    self._keep(figures)
+        finally:
+            self._close_loaders()
         return metrics
+
+    def _close_loaders(self) -> None:
+        for loader in self._loaders.values():
+            loader.close()
+        self._loaders.clear()
 
     def save_checkpoint(self, path: Path) -> None:
         """Write `state.pt`, `model.pt` and, where another epoch is the best, `best.pt` into `path`."""

@@ -49,12 +49,13 @@ class Learner:
         self.config, self.group, self.device, self.loss = config, group, device, loss
         self.layout = torch.channels_last if config.channels_last else torch.contiguous_format
         self.precision = make_precision(config, device)
-        self._frozen = freeze(model, config.freeze)
         if config.sync_bn and group.several:
             if device.type == "cuda":
+                # Before freezing, which remembers modules: converting replaces them.
                 model = convert_sync_batchnorm(model)
             else:
-                print("sync_bn acts on GPUs only; each worker keeps batch statistics of its own.", flush=True)
+                context.warn("sync_bn acts on GPUs only; each worker keeps batch statistics of its own.")
+        self._frozen = freeze(model, config.freeze)
         self.model: Any = model.to(device, memory_format=self.layout)
         lr = learning_rate(config, context.learning_rate, batch_size * config.grad_accum_steps)
         self.optimizer = make_optimizer(self.model, config, lr)

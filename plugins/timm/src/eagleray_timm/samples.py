@@ -95,9 +95,10 @@ def folder_rows(dataset: Dataset, split: str) -> Iterator[tuple[str, str]]:
 
 
 def table_rows(dataset: Dataset, split: str) -> Iterator[tuple[str, str]]:
-    """Picture and label of every row of `split`, in all tables that name both."""
+    """Picture and label of every row of `split`, in the dataset's tables."""
     folder = dataset.path / dataset.splits[split].images
-    for table in sorted([*dataset.path.glob("*.csv"), *dataset.path.glob("*/*.csv")]):
+    named = [dataset.path / name for name in dataset.tables]
+    for table in named or sorted([*dataset.path.glob("*.csv"), *dataset.path.glob("*/*.csv")]):
         with table.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file)
             header = [name.strip().lower() for name in next(reader, [])]
