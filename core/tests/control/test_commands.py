@@ -362,3 +362,25 @@ def test_ids_of_users_and_keys_are_never_given_out_again(house: House) -> None:
     house.restart()
     assert house.plane.create_user(SYSTEM, "bob")["id"] > user["id"]
     assert house.plane.create_key(SYSTEM, name="b", scopes=["read"], projects=None)["id"] > key["id"]
+
+
+def test_whether_a_job_would_wait_is_known_before_it_is_made(house: House) -> None:
+    assert house.plane.would_wait(SYSTEM, SPEC) == {"would_wait": False, "reason": ""}
+    before = house.create(scaling={"cpus_per_worker": 8})
+    assert house.plane.would_wait(SYSTEM, SPEC)["reason"] == "it needs 1 worker with 1 CPU, and there is no room now"
+    assert house.plane.would_wait(SYSTEM, SPEC, 5) == {"would_wait": False, "reason": ""}
+    large = {**SPEC, "scaling": {"cpus_per_worker": 64}}
+    assert "more than this cluster can ever have" in house.plane.would_wait(SYSTEM, large)["reason"]
+    house.executor.away = True
+    assert house.plane.would_wait(SYSTEM, SPEC)["reason"] == "the cluster does not answer"
+    assert [view.id for view in house.queries.list_jobs()[0]] == [before], "nothing is made"
+
+
+def test_whether_a_job_would_wait_counts_its_projects_quota_and_tells_no_stranger(house: House) -> None:
+    house.plane.create_project(SYSTEM, "birds", quota_jobs=0)
+    own, stranger = caller("read", projects={"birds"}), caller("read", projects={"cats"})
+    assert house.plane.would_wait(own, SPEC)["reason"] == "project birds may run 0 jobs at once"
+    with pytest.raises(UnknownNameError):
+        house.plane.would_wait(stranger, {**SPEC, "project_id": "birds"})
+    with pytest.raises(ConfigError, match="epochs"):
+        house.plane.would_wait(own, {**SPEC, "epochs": 0})

@@ -67,6 +67,12 @@ def quota(jobs: int | None, gpus: float | None) -> Plain:
     return {"quota_jobs": jobs, "quota_gpus": gpus}
 
 
+def need_project(caller: Caller, name: str | None) -> None:
+    """Raises UnknownNameError."""
+    if name is not None and not caller.sees(name):
+        raise _unknown_project(name)
+
+
 def ensure_project(transaction: Transaction, caller: Caller, name: str | None) -> None:
     """A project comes to be with its first job, where the caller may use any.
 
@@ -75,8 +81,7 @@ def ensure_project(transaction: Transaction, caller: Caller, name: str | None) -
     """
     if name is None:
         return
-    if not caller.sees(name):
-        raise _unknown_project(name)
+    need_project(caller, name)
     if _project(transaction, name) is None:
         if caller.projects is not None:
             raise _unknown_project(name)

@@ -75,6 +75,13 @@ class Commands(Protocol):
         """
         ...
 
+    def would_wait(self, caller: Caller, spec: Plain, priority: int = 0) -> Plain:
+        """Whether a job of `spec`, queued now, would wait, and for what: `{"would_wait": bool, "reason": str}`.
+
+        Nothing is made. Raises ConfigError: names every wrong key of `spec`.
+        """
+        ...
+
     def start_job(self, caller: Caller, job_id: int) -> Plain:
         """Queue a job that is `created`; one that is queued or running already is left as it is."""
         ...

@@ -17,13 +17,15 @@ from eagleray.control.commands import Caller, Plain
 from eagleray.control.creating import Creation, body_hash
 from eagleray.control.dispatch import Dispatcher
 from eagleray.control.errors import ForbiddenError
-from eagleray.control.executor import Executor
+from eagleray.control.executor import Executor, ExecutorAwayError
 from eagleray.control.lifecycle import REGISTERED
 from eagleray.control.queries import Queries, unknown_job
+from eagleray.control.queueing import waiting_reason
 from eagleray.control.recording import check_current, record
 from eagleray.control.rows import AttemptRow, JobRow
+from eagleray.control.scheduling import QueuedJob
 from eagleray.control.settings import ControlSettings
-from eagleray.control.specs import SpecCheck
+from eagleray.control.specs import SpecCheck, gang_of
 from eagleray.control.writing import Transaction, Writer
 from eagleray.jobs.phases import IllegalPhaseError, Phase
 from eagleray.jobs.records import JobRecord
@@ -31,6 +33,8 @@ from eagleray.jobs.resume import resumed_spec
 from eagleray.storage.store import Store
 
 MAX_PRIORITY = 1000
+# After every job that there is.
+_NEXT_ID = 1 << 62
 
 
 def _utc_now() -> datetime:
@@ -57,6 +61,8 @@ class ControlPlane:
         clock: Callable[[], datetime] = _utc_now,
     ) -> None:
         self._settings = settings or ControlSettings()
+        self._executor = executor
+        self._clock = clock
         self._check = check
         self._writer = Writer(engine, clock, timeout_s=self._settings.command_s)
         self._queries = Queries(engine)
@@ -150,6 +156,21 @@ class ControlPlane:
             priority=view.priority,
             parent=job_id,
         )
+
+    def would_wait(self, caller: Caller, spec: Plain, priority: int = 0) -> Plain:
+        access.need(caller, "read")
+        _check_priority(priority)
+        spec = self._at_home(caller, spec)
+        access.need_project(caller, spec["project_id"])
+        gang = gang_of(self._check(spec).gang, [])
+        try:
+            capacity = self._executor.capacity()
+        except ExecutorAwayError:
+            capacity = None
+        job = QueuedJob(_NEXT_ID, spec["project_id"], priority, self._clock().timestamp(), gang)
+        with self._queries.reading() as connection:
+            reason = waiting_reason(connection, job, capacity, self._settings)
+        return {"would_wait": bool(reason), "reason": reason}
 
     def start_job(self, caller: Caller, job_id: int) -> Plain:
         def start(job: JobRow) -> None:

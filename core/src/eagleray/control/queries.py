@@ -55,7 +55,7 @@ class Queries:
     def get_job(self, job_id: int, projects: Projects = None) -> JobView:
         """Raises UnknownNameError, also for another project's job."""
         wanted = _visible(select(*_JOB_COLUMNS).where(TrainingJob.id == job_id), projects)
-        with self._reading() as connection:
+        with self.reading() as connection:
             row = connection.execute(wanted).one_or_none()
             if row is None:
                 raise unknown_job(job_id)
@@ -81,7 +81,7 @@ class Queries:
             wanted = _filtered(wanted, name, value)
         if after is not None:
             wanted = wanted.where(TrainingJob.id < _cursor(after))
-        with self._reading() as connection:
+        with self.reading() as connection:
             rows = connection.execute(wanted.order_by(TrainingJob.id.desc()).limit(limit + 1)).all()
             positions: dict[int, int] = {}
             if any(row.phase == Phase.QUEUED for row in rows):
@@ -92,7 +92,7 @@ class Queries:
 
     def attempts(self, job_id: int, projects: Projects = None) -> list[AttemptView]:
         wanted = select(*_ATTEMPT_COLUMNS).where(Attempt.job_id == job_id).order_by(Attempt.number)
-        with self._reading() as connection:
+        with self.reading() as connection:
             self._check_visible(connection, job_id, projects)
             return [AttemptView.model_validate(dict(row._mapping)) for row in connection.execute(wanted)]
 
@@ -105,11 +105,11 @@ class Queries:
             wanted = wanted.where(Event.job_id == job_id)
         if projects is not None:
             wanted = wanted.where(Event.project_id.in_(sorted(projects)))
-        with self._reading() as connection:
+        with self.reading() as connection:
             return [EventView.model_validate(dict(row._mapping)) for row in connection.execute(wanted)]
 
     def newest_seq(self) -> int:
-        with self._reading() as connection:
+        with self.reading() as connection:
             return connection.execute(select(func.coalesce(func.max(Event.seq), 0))).scalar_one()
 
     def metrics(
@@ -130,7 +130,7 @@ class Queries:
             wanted = wanted.where(Metric.epoch >= first_epoch)
         if last_epoch is not None:
             wanted = wanted.where(Metric.epoch <= last_epoch)
-        with self._reading() as connection:
+        with self.reading() as connection:
             self._check_visible(connection, job_id, projects)
             rows = connection.execute(wanted.order_by(Metric.key, Metric.epoch)).all()
         by_key: dict[str, list[MetricPoint]] = {}
@@ -159,7 +159,7 @@ class Queries:
             wanted = wanted.where(LogRow.id > after)
         newest_first = tail is not None
         wanted = wanted.order_by(LogRow.id.desc() if newest_first else LogRow.id).limit(tail if newest_first else limit)
-        with self._reading() as connection:
+        with self.reading() as connection:
             self._check_visible(connection, job_id, projects)
             lines = [LogLine.model_validate(dict(row._mapping)) for row in connection.execute(wanted)]
         return lines[::-1] if newest_first else lines
@@ -168,16 +168,16 @@ class Queries:
         wanted = select(*Project.__table__.columns).order_by(Project.name)
         if projects is not None:
             wanted = wanted.where(Project.name.in_(sorted(projects)))
-        with self._reading() as connection:
+        with self.reading() as connection:
             return [ProjectView.model_validate(dict(row._mapping)) for row in connection.execute(wanted)]
 
     def users(self) -> list[UserView]:
-        with self._reading() as connection:
+        with self.reading() as connection:
             rows = connection.execute(select(*User.__table__.columns).order_by(User.id))
             return [UserView.model_validate(dict(row._mapping)) for row in rows]
 
     def keys(self) -> list[KeyView]:
-        with self._reading() as connection:
+        with self.reading() as connection:
             rows = connection.execute(select(*_KEY_COLUMNS).order_by(ApiKey.id))
             return [KeyView.model_validate(dict(row._mapping)) for row in rows]
 
@@ -185,7 +185,7 @@ class Queries:
         """Who holds the key with this hash; None where there is none, or it is revoked or past its time."""
         wanted = select(*_KEY_COLUMNS, User.projects.label("of_user"))
         wanted = wanted.join(User, User.id == ApiKey.user_id, isouter=True).where(ApiKey.sha256 == sha256)
-        with self._reading() as connection:
+        with self.reading() as connection:
             row = connection.execute(wanted).one_or_none()
         if row is None or row.revoked_at is not None:
             return None
@@ -198,7 +198,7 @@ class Queries:
         jobs = select(TrainingJob.phase, TrainingJob.framework, func.count()).where(TrainingJob.deleted_at.is_(None))
         attempts = select(Attempt.outcome, func.count()).where(Attempt.outcome.is_not(None)).group_by(Attempt.outcome)
         oldest = select(func.min(TrainingJob.queued_at), func.count()).where(TrainingJob.phase == Phase.QUEUED)
-        with self._reading() as connection:
+        with self.reading() as connection:
             by_phase = connection.execute(jobs.group_by(TrainingJob.phase, TrainingJob.framework)).all()
             since, queued = connection.execute(oldest).one()
             return {
@@ -210,7 +210,7 @@ class Queries:
             }
 
     @contextmanager
-    def _reading(self) -> Iterator[Connection]:
+    def reading(self) -> Iterator[Connection]:
         """Raises DatabaseError where the database does not answer; never the driver's own errors."""
         try:
             with self._engine.connect() as connection:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Row, bindparam, select, update
+from sqlalchemy import Connection, Row, bindparam, select, update
 
 from eagleray.control import lifecycle
 from eagleray.control.database.tables import Attempt, Project, TrainingJob
@@ -35,22 +35,11 @@ class Pass:
 
 def run_pass(transaction: Transaction, capacity: Capacity | None, settings: ControlSettings) -> Pass:
     now = transaction.now.timestamp()
-    held = _attempts(transaction)
-    unreleased = {row.job_id for row in held if row.state != REGISTERED}
-    registered = {row.job_id for row in held if row.state == REGISTERED}
-    queued = _queued(transaction)
-    rows = {row.id: row for row in queued if row.id not in unreleased}
-    state = ScheduleState(
-        now=now,
-        queued=[_queued_job(row, row.id in registered) for row in rows.values()],
-        admitted=[_admitted_job(row, now) for row in held if row.state != REGISTERED],
-        capacity=capacity,
-        quotas=_quotas(transaction),
-        max_drivers=settings.drivers,
-        reserve_after_s=settings.reserve_after_s,
-    )
+    queued = _queued(transaction.connection)
+    state = _state(transaction.connection, queued, now, capacity, settings)
+    rows = {row.id: row for row in queued}
     changes = []
-    waiting = len(queued) - len(rows)
+    waiting = len(queued) - len(state.queued)
     for decision in schedule(state):
         if isinstance(decision, Admit):
             if refused := _admit(transaction, decision.job_id):
@@ -67,7 +56,37 @@ def run_pass(transaction: Transaction, capacity: Capacity | None, settings: Cont
     return Pass(waiting, min((pause for pause in pauses if pause > 0), default=None))
 
 
-def _queued(transaction: Transaction) -> list[Row[Any]]:
+def waiting_reason(connection: Connection, job: QueuedJob, capacity: Capacity | None, settings: ControlSettings) -> str:
+    """Why `job`, which is queued nowhere, would wait if it were; nothing: it would start at once."""
+    state = _state(connection, _queued(connection), job.queued_at, capacity, settings)
+    for decision in schedule(replace(state, queued=[*state.queued, job])):
+        if isinstance(decision, Wait) and decision.job_id == job.id:
+            return decision.reason
+    return ""
+
+
+def _state(
+    connection: Connection,
+    queued: list[Row[Any]],
+    now: float,
+    capacity: Capacity | None,
+    settings: ControlSettings,
+) -> ScheduleState:
+    held = _attempts(connection)
+    unreleased = {row.job_id for row in held if row.state != REGISTERED}
+    registered = {row.job_id for row in held if row.state == REGISTERED}
+    return ScheduleState(
+        now=now,
+        queued=[_queued_job(row, row.id in registered) for row in queued if row.id not in unreleased],
+        admitted=[_admitted_job(row, now) for row in held if row.state != REGISTERED],
+        capacity=capacity,
+        quotas=_quotas(connection),
+        max_drivers=settings.drivers,
+        reserve_after_s=settings.reserve_after_s,
+    )
+
+
+def _queued(connection: Connection) -> list[Row[Any]]:
     columns = (
         TrainingJob.id,
         TrainingJob.project_id,
@@ -80,10 +99,10 @@ def _queued(transaction: Transaction) -> list[Row[Any]]:
         TrainingJob.estimated_start_at,
     )
     wanted = select(*columns).where(TrainingJob.phase == Phase.QUEUED, TrainingJob.deleted_at.is_(None))
-    return list(transaction.connection.execute(wanted))
+    return list(connection.execute(wanted))
 
 
-def _attempts(transaction: Transaction) -> list[Row[Any]]:
+def _attempts(connection: Connection) -> list[Row[Any]]:
     columns = (
         Attempt.job_id,
         Attempt.state,
@@ -96,11 +115,11 @@ def _attempts(transaction: Transaction) -> list[Row[Any]]:
         TrainingJob.epochs_done,
     )
     wanted = select(*columns).join(TrainingJob, TrainingJob.id == Attempt.job_id).where(Attempt.released.is_(False))
-    return list(transaction.connection.execute(wanted))
+    return list(connection.execute(wanted))
 
 
-def _quotas(transaction: Transaction) -> dict[str, Quota]:
-    rows = transaction.connection.execute(select(Project.name, Project.quota_jobs, Project.quota_gpus))
+def _quotas(connection: Connection) -> dict[str, Quota]:
+    rows = connection.execute(select(Project.name, Project.quota_jobs, Project.quota_gpus))
     return {row.name: Quota(row.quota_jobs, row.quota_gpus) for row in rows}
 
 
