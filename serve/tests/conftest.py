@@ -107,7 +107,7 @@ def writer(app: FastAPI, keys: dict[str, str]) -> Iterator[TestClient]:
 
 
 @pytest.fixture
-def serve(build: Callable[..., FastAPI]) -> Iterator[Serve]:
+def serve(build: Callable[..., FastAPI], plane: FakePlane) -> Iterator[Serve]:
     """Start the app on a free port of this machine; the address."""
     running: list[tuple[uvicorn.Server, threading.Thread]] = []
 
@@ -123,6 +123,7 @@ def serve(build: Callable[..., FastAPI]) -> Iterator[Serve]:
         return f"127.0.0.1:{listener.getsockname()[1]}"
 
     yield start
+    plane.closed = True  # a server ends after what waits for news
     for server, thread in running:
         server.should_exit = True
         thread.join(10)

@@ -163,6 +163,15 @@ def test_wrong_keys_are_soon_refused_unseen(build: Callable[..., FastAPI], keys:
         assert int(answer.headers["retry-after"]) >= 1
 
 
+def test_wrong_keys_do_not_shut_out_a_good_one_behind_the_same_address(
+    build: Callable[..., FastAPI], keys: dict[str, str]
+) -> None:
+    with connect(build(failed_logins_per_minute=2, key_cache_s=0)) as client:
+        codes = [client.get("/api/v1/whoami", headers={"X-API-Key": "wrong"}).status_code for _ in range(4)]
+        assert codes == [401, 401, 429, 429]
+        assert client.get("/api/v1/whoami", headers={"X-API-Key": keys["reader"]}).status_code == 200
+
+
 def test_one_key_is_limited_and_another_is_not(build: Callable[..., FastAPI], keys: dict[str, str]) -> None:
     app = build(key_rate_per_s=5)
     with connect(app, keys["writer"]) as client:

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import json
 import socket
+import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
 import pytest
+from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect as connect_socket
 
+from eagleray.client import Client
 from eagleray.control.commands import SYSTEM
 from eagleray.jobs.phases import Phase
+from eagleray_serve import streams
 
 from .conftest import SPEC, Serve
 from .fake import FakePlane
@@ -92,6 +97,79 @@ def test_a_socket_says_the_same_as_a_stream(serve: Serve, plane: FakePlane, job:
         f"ws://{address}/api/v1/training/jobs/{job}/events/ws?after={first['seq']}", additional_headers=headers
     ) as connection:
         assert [json.loads(message) for message in connection] == said[1:]
+
+
+@pytest.fixture
+def lagging(plane: FakePlane, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Nobody is told that there is something new, as where the control plane has just gone away."""
+    released = threading.Event()
+    monkeypatch.setattr(plane, "wait_for_events", lambda *_: released.wait(30))
+    monkeypatch.setattr(streams, "KEEP_ALIVE_S", 0.3)
+    yield
+    released.set()
+
+
+def test_a_stream_that_hears_nothing_still_ends_with_the_last_event(
+    lagging: None, serve: Serve, plane: FakePlane, job: int, keys: dict[str, str]
+) -> None:
+    address = serve()
+    with ThreadPoolExecutor(1) as pool:
+        reading = pool.submit(read, address, keys["writer"], stream_of(job))
+        wait_for_streams(address, keys, 1)
+        plane.happen(job, "phase", {"phase": "completed"}, phase=Phase.COMPLETED)
+        assert [event["data"]["phase"] for event in reading.result(20)] == ["queued", "completed"]
+
+
+def test_204_is_not_said_while_there_is_an_event_left(
+    lagging: None, serve: Serve, plane: FakePlane, job: int, keys: dict[str, str]
+) -> None:
+    address = serve()
+    headers = {"Authorization": f"Bearer {keys['writer']}"}
+    with httpx.stream("GET", f"http://{address}/api/v1/events/stream", headers=headers) as other:
+        chunks = other.iter_bytes()
+        next(chunks)
+        time.sleep(0.2)  # the feed has read what there is
+        seen = plane.queries.newest_seq()
+        plane.happen(job, "phase", {"phase": "completed"}, phase=Phase.COMPLETED)
+        assert [event["data"]["phase"] for event in read(address, keys["writer"], stream_of(job), seen)] == [
+            "completed"
+        ]
+
+
+def test_a_revoked_key_loses_its_open_streams(
+    serve: Serve, plane: FakePlane, job: int, keys: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streams, "KEEP_ALIVE_S", 0.3)
+    made = plane.create_key(SYSTEM, name="short", scopes=["read"], projects=None)
+    address = serve(key_cache_s=0.1)
+    headers = {"Authorization": f"Bearer {made['key']}"}
+    with (
+        ThreadPoolExecutor(1) as pool,
+        connect_socket(f"ws://{address}/api/v1/events/ws", additional_headers=headers) as connection,
+    ):
+        reading = pool.submit(read, address, made["key"], stream_of(job))
+        wait_for_streams(address, keys, 2)
+        time.sleep(0.7)
+        assert open_streams(address, keys) == 2, "a good key keeps them"
+        plane.revoke_key(SYSTEM, made["id"])
+        assert [event["type"] for event in reading.result(5)] == ["phase"]
+        with pytest.raises(ConnectionClosed) as closed:
+            connection.recv(5)
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.code == 1008
+
+
+def test_a_stream_ends_after_so_many_bytes_and_goes_on_when_asked_again(
+    serve: Serve, plane: FakePlane, job: int, keys: dict[str, str]
+) -> None:
+    for epoch in range(1, 11):
+        plane.happen(job, "epoch", {"epoch": epoch, "padding": "x" * 400})
+    plane.happen(job, "phase", phase=Phase.COMPLETED)
+    address = serve(stream_bytes=2000)
+    first = read(address, keys["writer"], stream_of(job))
+    assert len(first) < 6
+    with Client(f"http://{address}", keys["writer"]) as client:
+        assert len(list(client.follow(job))) == 12
 
 
 def open_streams(address: str, keys: dict[str, str]) -> int:

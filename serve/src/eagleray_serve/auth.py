@@ -32,7 +32,11 @@ MAX_KEY_CHARACTERS = 200
 
 
 class Authenticator:
-    """From a key to a caller. What the database said is believed for `key_cache_s`."""
+    """From a key to a caller. What the database said is believed for `key_cache_s`.
+
+    Only failures count towards an address's limit, so that one client with an old key does not shut out the good keys
+    behind the same address; how often any key may be tried is the address's own limit.
+    """
 
     def __init__(self, queries: Queries, settings: HttpSettings) -> None:
         self._queries = queries
@@ -45,30 +49,33 @@ class Authenticator:
         """Raises UnauthenticatedError, TooManyRequestsError."""
         if not key:
             raise UnauthenticatedError("A key is needed.", "Send it as 'Authorization: Bearer KEY'.")
+        found = await self.holder(key)
+        if found is None:
+            self._failures.spend(address)
+            raise UnauthenticatedError(
+                "This key is unknown, revoked or expired.", "Ask an admin for another, or try: eagleray login"
+            )
+        self._requests.spend(str(found.key_id))
+        return found
+
+    async def holder(self, key: str) -> Caller | None:
+        """Whose key it is, counting nothing; None where it is unknown, revoked or expired."""
         # Only a hash is ever looked up, so the time it takes says nothing about stored keys.
         digest = hashlib.sha256(key[:MAX_KEY_CHARACTERS].encode()).hexdigest()
         known = self._cache.get(digest)
         if known is not None and known[0] > time.monotonic():
-            found = known[1]
-        else:
-            self._failures.check(address)
-            found = await asyncio.to_thread(self._look_up, digest, address)
-        self._requests.spend(str(found.key_id))
-        return found
+            return known[1]
+        return await asyncio.to_thread(self._look_up, digest)
 
     def forget(self) -> None:
         """Believe nothing that was read before: a key was revoked."""
         self._cache.clear()
 
-    def _look_up(self, digest: str, address: str) -> Caller:
+    def _look_up(self, digest: str) -> Caller | None:
         found = self._queries.key_by_hash(digest)
         if found is None:
             self._cache.pop(digest, None)
-            self._failures.spend(address)
-            raise UnauthenticatedError(
-                "This key is unknown, revoked or expired.", "Ask an admin for another, or try: eagleray login"
-            )
-        if self._cache_s:
+        elif self._cache_s:
             self._cache[digest] = (time.monotonic() + self._cache_s, found)
             if len(self._cache) > MAX_CACHED:
                 self._cache.popitem(last=False)
@@ -91,13 +98,19 @@ _BEARER = HTTPBearer(auto_error=False, scheme_name="bearer", description="A key 
 _HEADER = APIKeyHeader(name="X-API-Key", auto_error=False, scheme_name="key", description="The same key, plain.")
 
 
-async def caller_of(
-    request: Request,
+async def key_of(
     bearer: Annotated[HTTPAuthorizationCredentials | None, Security(_BEARER)],
     plain: Annotated[str | None, Security(_HEADER)],
-) -> Caller:
+) -> str | None:
+    return bearer.credentials if bearer else plain
+
+
+Key = Annotated[str | None, Depends(key_of)]
+
+
+async def caller_of(request: Request, key: Key) -> Caller:
     authenticator: Authenticator = request.app.state.parts.authenticator
-    return await authenticator.caller(bearer.credentials if bearer else plain, address_of(request.scope))
+    return await authenticator.caller(key, address_of(request.scope))
 
 
 class Needs:

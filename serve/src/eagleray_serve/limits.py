@@ -34,13 +34,6 @@ class RateLimit:
             return
         raise self._refusal(int(bucket.waiting(item)) / 1000)  # type: ignore[arg-type]
 
-    def check(self, name: str) -> None:
-        """Refuse a name that has nothing left, without counting. Raises TooManyRequestsError."""
-        with self._lock:
-            bucket = self._buckets.get(name)
-        if bucket is not None and bucket.count() >= self._limit:  # type: ignore[operator]
-            raise self._refusal(MILLISECONDS[self._per] / 1000 / self._limit)
-
     def _refusal(self, retry_after_s: float) -> TooManyRequestsError:
         return TooManyRequestsError(
             f"There were more than {self._limit} {self._what} in a {self._per}.",

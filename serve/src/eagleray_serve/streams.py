@@ -10,7 +10,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 
 from eagleray.contract.errors import EaglerayError, UnknownNameError
@@ -72,6 +72,10 @@ class EventFeed:
                 if (job_id is None or event.job_id == job_id) and (projects is None or event.project_id in projects):
                     found.append(event)
             return found[::-1][:BATCH]
+        return await self.stored(projects, job_id, seq)
+
+    async def stored(self, projects: Projects, job_id: int | None, seq: int) -> list[EventView]:
+        """As `after`, from the database itself: what was committed before this call is in it."""
         return await asyncio.to_thread(self._queries.events, projects, job_id, seq, BATCH)
 
     async def wait(self, seen: asyncio.Event, timeout_s: float) -> None:
@@ -127,8 +131,12 @@ class EventStream:
     """One reader's way through the events.
 
     Args:
+        allowed: whether the reader may still read; asked again and again.
         job_id: of this job only, and to its end; None: of all jobs in `projects`, without end.
         after: number of the last event that the reader has.
+
+    Attributes:
+        refused: it ended because the reader may not read any more.
     """
 
     def __init__(
@@ -137,6 +145,7 @@ class EventStream:
         queries: Queries,
         settings: HttpSettings,
         projects: Projects,
+        allowed: Callable[[], Awaitable[bool]],
         job_id: int | None,
         after: int,
     ) -> None:
@@ -144,8 +153,11 @@ class EventStream:
         self._queries = queries
         self._settings = settings
         self._projects = projects
+        self._allowed = allowed
         self._job_id = job_id
         self.seq = after
+        self.refused = False
+        self._ask_again_at = time.monotonic() + KEEP_ALIVE_S
 
     async def events(self) -> AsyncGenerator[EventView | None, None]:
         """Events in their order; None at once when it stands, and where there was nothing for a while."""
@@ -153,13 +165,14 @@ class EventStream:
         async with self._feed.listening():
             yield None
             check_end, over = self._job_id is not None, False
-            while time.monotonic() < ends_at:
+            while time.monotonic() < ends_at and not await self._is_refused():
                 pulse = self._feed.pulse
                 # Asked before reading: the events up to the job's end are then among those that are read next.
                 over = over or (check_end and await self._is_over())
                 check_end = False
-                batch = await self._feed.after(self._projects, self._job_id, self.seq)
-                for event in batch:
+                # The feed lags behind the database, which is where the job was seen to be over.
+                read = self._feed.stored if over else self._feed.after
+                for event in (batch := await read(self._projects, self._job_id, self.seq)):
                     check_end = check_end or (self._job_id is not None and event.type in ENDING)
                     self.seq = event.seq
                     yield event
@@ -172,6 +185,13 @@ class EventStream:
                 if time.monotonic() - started >= KEEP_ALIVE_S:
                     check_end = self._job_id is not None
                     yield None
+
+    async def _is_refused(self) -> bool:
+        """By time and not only when it is idle: a busy stream may never be."""
+        if time.monotonic() >= self._ask_again_at:
+            self._ask_again_at = time.monotonic() + KEEP_ALIVE_S
+            self.refused = not await self._allowed()
+        return self.refused
 
     async def _is_over(self) -> bool:
         assert self._job_id is not None

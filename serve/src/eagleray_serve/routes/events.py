@@ -13,10 +13,11 @@ from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocketDisconnect
 
 from eagleray.contract.errors import EaglerayError
+from eagleray.control.commands import Caller
 from eagleray.control.views import JOBS_PATH, EventView
 from eagleray_serve import examples
 from eagleray_serve.answers import Page, answer_items, described
-from eagleray_serve.auth import Reader, check_scope
+from eagleray_serve.auth import Key, Reader, check_scope
 from eagleray_serve.bodies import MAX_ID, After, JobId, Limit
 from eagleray_serve.edge import address_of
 from eagleray_serve.errors import of_error
@@ -55,26 +56,26 @@ def list_events(parts: Shared, caller: Reader, after: After = None, limit: Limit
 
 @router.get(f"{JOBS_PATH}/{{job_id}}/events/stream", response_class=Response, responses=STREAM)
 async def stream_job_events(
-    job_id: JobId, parts: Shared, caller: Reader, last_event_id: LastEventId = None, after: After = None
+    job_id: JobId, parts: Shared, caller: Reader, key: Key, last_event_id: LastEventId = None, after: After = None
 ) -> Response:
     """A job's events as they happen, to its end. 204 where it has ended and there is nothing new."""
     job = await asyncio.to_thread(parts.queries.get_job, job_id, caller.projects)
     seq = int(last_event_id or after or 0)
-    if job.phase.is_terminal and not await parts.feed.after(caller.projects, job_id, seq):
+    if job.phase.is_terminal and not await parts.feed.stored(caller.projects, job_id, seq):
         return Response(status_code=204)
     parts.feed.check_room()
-    return _Stream(_sent(parts, _stream(parts, caller.projects, job_id, seq)))
+    return _Stream(_sent(parts, _stream(parts, caller, key, job_id, seq)))
 
 
 @router.get("/api/v1/events/stream", response_class=Response, responses=STREAM)
 async def stream_events(
-    parts: Shared, caller: Reader, last_event_id: LastEventId = None, after: After = None
+    parts: Shared, caller: Reader, key: Key, last_event_id: LastEventId = None, after: After = None
 ) -> Response:
     """Events of all jobs that this key sees, as they happen; without a number, from now on."""
     given = last_event_id or after
     seq = int(given) if given else await asyncio.to_thread(parts.queries.newest_seq)
     parts.feed.check_room()
-    return _Stream(_sent(parts, _stream(parts, caller.projects, None, seq)))
+    return _Stream(_sent(parts, _stream(parts, caller, key, None, seq)))
 
 
 @router.websocket(f"{JOBS_PATH}/{{job_id}}/events/ws")
@@ -104,8 +105,12 @@ def _page(events: list[EventView], limit: int) -> Response:
     return answer_items(events, str(events[-1].seq) if len(events) == limit else None)
 
 
-def _stream(parts: Parts, projects: frozenset[str] | None, job_id: int | None, seq: int) -> EventStream:
-    return EventStream(parts.feed, parts.queries, parts.http, projects, job_id, seq)
+def _stream(parts: Parts, caller: Caller, key: str | None, job_id: int | None, seq: int) -> EventStream:
+    async def allowed() -> bool:
+        """With the same rights: what the stream may show was decided when it began."""
+        return await parts.authenticator.holder(key or "") == caller
+
+    return EventStream(parts.feed, parts.queries, parts.http, caller.projects, allowed, job_id, seq)
 
 
 async def _sent(parts: Parts, stream: EventStream) -> AsyncGenerator[bytes, None]:
@@ -144,7 +149,7 @@ async def _serve_socket(websocket: WebSocket, job_id: int | None) -> None:
     if seq is None:
         seq = 0 if job_id is not None else await asyncio.to_thread(parts.queries.newest_seq)
     await websocket.accept()
-    sending = asyncio.create_task(_send(websocket, parts, _stream(parts, caller.projects, job_id, seq)))
+    sending = asyncio.create_task(_send(websocket, parts, _stream(parts, caller, key, job_id, seq)))
     listening = asyncio.create_task(_until_closed(websocket))
     _, unfinished = await asyncio.wait({sending, listening}, return_when=asyncio.FIRST_COMPLETED)
     for task in unfinished:
@@ -161,7 +166,10 @@ async def _send(websocket: WebSocket, parts: Parts, stream: EventStream) -> None
             async for event in events:
                 if event is not None:
                     await websocket.send_text(event.model_dump_json())
-        await websocket.close(1000)
+        if stream.refused:
+            await websocket.close(1008, "The key is not good any more.")
+        else:
+            await websocket.close(1000)
     except EaglerayError as error:
         await websocket.close(1013, error.message[:100])
     finally:
