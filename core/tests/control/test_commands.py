@@ -318,6 +318,13 @@ def test_texts_that_no_database_takes_are_kept_without_what_it_refuses(house: Ho
     assert "caf�.png" in house.job(job_id).model_dump_json()
 
 
+@pytest.mark.parametrize("wrong", ["caf\udce9", "a\0b"], ids=["surrogate", "NUL"])
+def test_a_job_with_texts_that_nobody_can_keep_is_refused(house: House, wrong: str) -> None:
+    with pytest.raises(ConfigError, match="valid UTF-8"):
+        house.create(advanced_config={"names": [wrong]})
+    assert list(house.store.list("jobs")) == []
+
+
 def test_a_phase_of_a_newer_driver_is_kept_and_moves_nothing(house: House) -> None:
     job_id, driver = house.running()
     driver.say({"type": "phase", "phase": "dreaming", "message": ""})

@@ -21,7 +21,7 @@ from eagleray.control.executor import Executor, ExecutorAwayError
 from eagleray.control.lifecycle import REGISTERED
 from eagleray.control.queries import Queries, unknown_job
 from eagleray.control.queueing import waiting_reason
-from eagleray.control.recording import check_current, record
+from eagleray.control.recording import check_current, record, scrubbed
 from eagleray.control.rows import AttemptRow, JobRow
 from eagleray.control.scheduling import QueuedJob
 from eagleray.control.settings import ControlSettings
@@ -324,6 +324,8 @@ class ControlPlane:
 
     def _at_home(self, caller: Caller, spec: Plain) -> Plain:
         """The spec in a project that the caller sees, and in the caller's name."""
+        if scrubbed(spec) != spec:
+            raise ConfigError("The job has a text with NUL, or with half of a character.", "Write it as valid UTF-8.")
         project = spec.get("project_id")
         if project is None and caller.projects is not None:
             if len(caller.projects) != 1:

@@ -51,7 +51,9 @@ def scrubbed(value: Any) -> Any:
         return _UNKEEPABLE.sub("\N{REPLACEMENT CHARACTER}", value)
     if isinstance(value, Mapping):
         return {scrubbed(key): scrubbed(item) for key, item in value.items()}
-    return [scrubbed(item) for item in value] if isinstance(value, list | tuple) else value
+    if isinstance(value, list | tuple):
+        return type(value)(map(scrubbed, value))
+    return value
 
 
 def check_current(job: JobRow, attempt: AttemptRow) -> None:
