@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -17,6 +20,7 @@ import pytest
 
 from eagleray.testing.data import write_classification_dataset
 
+QUICK_START = Path(__file__).parents[1] / "docs" / "quick-start.md"
 EAGLERAY = str(Path(sys.executable).with_name("eagleray"))
 
 
@@ -52,6 +56,10 @@ class Training:
     def send(self, number: signal.Signals) -> None:
         """As a terminal does: to the whole process group, Ray's processes included."""
         os.killpg(self.process.pid, number)
+
+    @property
+    def was_killed(self) -> bool:
+        return self.process.returncode == -signal.SIGKILL
 
     def of(self, kind: str) -> list[dict[str, Any]]:
         return [event for event in self.events if event.get("event") == kind]
@@ -106,6 +114,25 @@ def _processes_of(folder: str) -> list[str]:
     return found
 
 
+def folders_of(process_id: int) -> list[Path]:
+    """What the driver of that id has in the temp folder: the folders of its local cluster carry its id."""
+    return list(Path(tempfile.gettempdir()).glob(f"eagleray-{process_id}-*"))
+
+
+def documented_events(page: str) -> dict[str, set[str]]:
+    """Event → what it holds, by the table of docs/quick-start.md."""
+    table = page.partition("| event | holds |")[2].partition("\n\n")[0]
+    rows = re.findall(r"^\| `(\w+)` \| (.*) \|$", table, re.MULTILINE)
+    return {name: set(re.findall(r"`(\w+)`", holds)) for name, holds in rows}
+
+
+def undocumented(events: list[dict[str, Any]], page: str) -> list[str]:
+    """Events that the table lacks, or that lack what it says they hold."""
+    known = documented_events(page)
+    named = [event for event in events if "event" in event]
+    return [str(event) for event in named if event["event"] not in known or known[event["event"]] - event.keys()]
+
+
 @pytest.fixture(scope="session")
 def environments(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("environments")
@@ -113,10 +140,12 @@ def environments(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def home(tmp_path: Path, environments: Path) -> Iterator[Home]:
-    """A home that must be left without any process and any file in the temp folder."""
-    path, temp = tmp_path / "home", tmp_path / "t"
+    """A home that must be left without any process, work folder, or folder of a local cluster.
+
+    A driver that the test has killed may leave its cluster's folder, which the next local cluster would remove.
+    """
+    path = tmp_path / "home"
     path.mkdir()
-    temp.mkdir()
     (path / "envs").symlink_to(environments)
     environ = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "EAGLERAY_"))}
     # Socket paths end at 107 characters, so Ray's own folder cannot lie in pytest's.
@@ -135,6 +164,12 @@ def home(tmp_path: Path, environments: Path) -> Iterator[Home]:
         time.sleep(0.5)
     assert not left, f"processes are left behind: {left}"
     assert not list((path / "work").glob("job-*")), "work folders are left behind"
+    for training in found.trainings:
+        folders = folders_of(training.process.pid)
+        for folder in folders:
+            shutil.rmtree(folder, ignore_errors=True)
+        assert training.was_killed or not folders, f"folders of the local cluster are left behind: {folders}"
+        assert not undocumented(training.events, QUICK_START.read_text())
 
 
 @pytest.fixture(scope="session")
