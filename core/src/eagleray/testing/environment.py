@@ -1,4 +1,5 @@
-"""Tests in a plugin's own environment: its Python, and pytest beside it where tests themselves need the framework."""
+"""Tests in a plugin's own environment: its Python, with pytest beside it where tests themselves need the framework, and
+mypy against the framework that lies there."""
 
 from __future__ import annotations
 
@@ -17,6 +18,22 @@ from eagleray.testing.attempts import code_folder
 
 # Pure Python, so two environments can share them.
 PYTEST = ("pytest", "_pytest", "py", "pluggy", "iniconfig", "packaging", "pygments", "pytest_timeout")
+
+
+# A framework may lack annotations and export names without saying so; what it says of its types holds for the plugin.
+MYPY = """
+[mypy]
+strict = True
+plugins = pydantic.mypy
+follow_untyped_imports = True
+disallow_untyped_calls = False
+implicit_reexport = True
+warn_return_any = False
+disallow_subclassing_any = False
+disallow_untyped_decorators = False
+[mypy-eagleray.*]
+ignore_errors = True
+"""
 
 
 def python_of(framework: Framework) -> str:
@@ -53,3 +70,28 @@ def run_pytest(python: str, tests: Path, packages: Sequence[str], scratch: Path,
     )
     assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]
     return done.stdout
+
+
+def check_types(python: str, package: str, scratch: Path) -> None:
+    """Check the plugin's `package`, strictly, against the framework as it lies in the environment of `python`.
+
+    Args:
+        package: import name; its code is found here, as is mypy.
+        scratch: an empty folder.
+
+    Raises:
+        AssertionError: mypy has found something; carries what.
+    """
+    code = code_folder(scratch / "code", ["eagleray", package])
+    (scratch / "mypy.ini").write_text(MYPY, encoding="utf-8")
+    options = ["--config-file", "mypy.ini", "--cache-dir", "cache", "--python-executable", python]
+    environ = {**os.environ, "MYPYPATH": str(code)}
+    done = subprocess.run(
+        [sys.executable, "-m", "mypy", *options, "-p", package],
+        env=environ,
+        cwd=scratch,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]

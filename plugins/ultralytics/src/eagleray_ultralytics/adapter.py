@@ -99,7 +99,7 @@ class UltralyticsAdapter(TrainingAdapter):
         if open_vocabulary:
             place_text_encoder(context)
         make = YOLOWorld if open_vocabulary else YOLO
-        task = {} if open_vocabulary else {"task": TASKS[context.task]}
+        task: dict[str, Any] = {} if open_vocabulary else {"task": TASKS[context.task]}
         if context.resume:
             state = checkpoint.read(context.resume)
             self._exact = state.pop(checkpoint.EXACT, None)

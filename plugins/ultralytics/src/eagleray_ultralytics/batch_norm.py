@@ -35,16 +35,17 @@ def _summed(values: torch.Tensor) -> torch.Tensor:
 @contextmanager
 def over_all_workers() -> Iterator[None]:
     """While inside, every `BatchNorm2d` in training mode takes mean and variance over all workers."""
-    alone = nn.BatchNorm2d.forward
+    patched: Any = nn.BatchNorm2d
+    alone = patched.forward
 
     def forward(self: nn.BatchNorm2d, images: torch.Tensor) -> torch.Tensor:
         return _normalise(self, images) if self.training else alone(self, images)
 
-    nn.BatchNorm2d.forward = forward
+    patched.forward = forward
     try:
         yield
     finally:
-        nn.BatchNorm2d.forward = alone
+        patched.forward = alone
 
 
 def _normalise(module: Any, images: torch.Tensor) -> torch.Tensor:

@@ -56,7 +56,7 @@ def write(trainer: Any, folder: Path, random_states: list[dict[str, Any]]) -> No
     `random_states` are those of all workers, by rank.
     """
     state = torch_load(trainer.last, map_location="cpu")
-    average = deepcopy(unwrap_model(trainer.ema.ema)).cpu().float().to(memory_format=torch.contiguous_format)
+    average: Any = deepcopy(unwrap_model(trainer.ema.ema)).cpu().float().to(memory_format=torch.contiguous_format)
     if hasattr(average, "criterion"):
         average.criterion = None
     state["ema"] = average

@@ -30,13 +30,14 @@ class _OnCpu(nn.parallel.DistributedDataParallel):
 
 @contextmanager
 def _ddp_on(device: torch.device) -> Iterator[None]:
-    original = nn.parallel.DistributedDataParallel
+    patched: Any = nn.parallel
+    original = patched.DistributedDataParallel
     if device.type == "cpu":
-        nn.parallel.DistributedDataParallel = _OnCpu
+        patched.DistributedDataParallel = _OnCpu
     try:
         yield
     finally:
-        nn.parallel.DistributedDataParallel = original
+        patched.DistributedDataParallel = original
 
 
 @contextmanager
@@ -91,7 +92,7 @@ class _Parallel:
     def _setup_train(self) -> None:
         with _ddp_on(self.device):
             super()._setup_train()  # type: ignore[misc]
-        model = unwrap_model(self.model)
+        model: Any = unwrap_model(self.model)
         # After the average model was made: that one validates, where workers see different numbers of batches.
         model.criterion = SharedLoss(model.init_criterion())
 

@@ -29,7 +29,7 @@ class UltralyticsPredictor(Predictor):
         try:
             with no_downloads():
                 self._model: Any = YOLO(path)
-            self.task = names[self._model.task]
+            self.task = names[str(self._model.task)]
             self.classes = tuple(str(self._model.names[number]) for number in sorted(self._model.names))
         except Exception as error:
             raise CheckpointError(f"'{path}' is not a model of Ultralytics: {error}", "Name a job's best.pt.") from None
