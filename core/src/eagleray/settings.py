@@ -40,6 +40,8 @@ class Settings:
         environment_timeout_s: `EAGLERAY_ENVIRONMENT_TIMEOUT_S`, seconds that building an environment may take.
         cache_max_bytes: `EAGLERAY_CACHE_MAX_BYTES`, what the node's cache of datasets and weights keeps beyond what is
             in use; None: half of its file system.
+        worker_start_timeout_s: `EAGLERAY_WORKER_START_TIMEOUT_S`, seconds that a job waits on a shared cluster for room
+            for its workers: for other jobs to end, or for nodes to be added.
         upload_grace_s: `EAGLERAY_UPLOAD_GRACE_S`, seconds that the end of a job waits for uploads that are delayed.
         dataset_hosts: `EAGLERAY_DATASET_HOSTS`, comma-separated `host` or `host:port` that datasets may be fetched from
             though they are not public, or speak plain http.
@@ -51,6 +53,7 @@ class Settings:
     blocked_plugins: frozenset[str]
     environment_timeout_s: float = 1800.0
     cache_max_bytes: int | None = None
+    worker_start_timeout_s: float = 3600.0
     upload_grace_s: float = 60.0
     dataset_hosts: frozenset[str] = frozenset()
     dataset_buckets: frozenset[str] = frozenset()
@@ -94,6 +97,7 @@ def load_settings() -> Settings:
         blocked_plugins=_names("EAGLERAY_BLOCKED_PLUGINS"),
         environment_timeout_s=_seconds("EAGLERAY_ENVIRONMENT_TIMEOUT_S", 1800.0),
         cache_max_bytes=None if cache_bytes is None else int(cache_bytes),
+        worker_start_timeout_s=_seconds("EAGLERAY_WORKER_START_TIMEOUT_S", 3600.0),
         upload_grace_s=_seconds("EAGLERAY_UPLOAD_GRACE_S", 60.0),
         dataset_hosts=frozenset(host.lower() for host in _names("EAGLERAY_DATASET_HOSTS")),
         dataset_buckets=_names("EAGLERAY_DATASET_BUCKETS"),

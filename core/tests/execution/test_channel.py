@@ -1,6 +1,7 @@
 """The line between driver and workers."""
 
 import queue
+import socket
 import time
 from collections.abc import Iterator
 from multiprocessing import AuthenticationError
@@ -8,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from eagleray.execution.channel import DriverChannel, WorkerChannel
+from eagleray.contract.errors import ConfigError
+from eagleray.execution.channel import DriverChannel, WorkerChannel, check_port
 
 Received = queue.Queue[dict[str, Any]]
 
@@ -85,3 +87,23 @@ def test_sending_to_a_driver_that_is_gone_never_raises(received: Received) -> No
     for _ in range(50):
         worker.send({"type": "progress", "filler": "x" * 10_000})
     worker.close()
+
+
+@pytest.mark.parametrize("port", ["abc", "-1", "70000", "1.5"])
+def test_a_fixed_port_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch, port: str) -> None:
+    monkeypatch.setenv("EAGLERAY_CHANNEL_PORT", port)
+    with pytest.raises(ConfigError, match=f"EAGLERAY_CHANNEL_PORT is '{port}'"):
+        check_port()
+
+
+def test_a_fixed_port_that_is_in_use_is_refused_before_and_when_it_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        monkeypatch.setenv("EAGLERAY_CHANNEL_PORT", str(port))
+        with pytest.raises(ConfigError, match=f"port {port}"):
+            check_port()
+        with pytest.raises(ConfigError, match=f"port {port}"):
+            DriverChannel("127.0.0.1", print)
+    check_port()

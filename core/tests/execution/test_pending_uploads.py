@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -93,3 +94,19 @@ def test_a_store_that_stays_away_is_an_error_in_the_end(
     monkeypatch.setattr(pending_uploads, "STORE_TIMEOUT_S", 0.05)
     with pytest.raises(StorageError, match="Nothing answers"):
         run(AwayStore(tmp_path / "store", refusals=10**6), settings)
+
+
+def test_a_stop_is_heard_while_the_store_is_waited_for(
+    tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pending_uploads, "POLL_S", 30.0)
+    store: Any = AwayStore(tmp_path / "store", refusals=10**6)
+    cluster: Any = OneNode()
+    started = time.monotonic()
+    settle(cluster, store, settings, 7, lambda _: None, stopping=lambda: time.monotonic() - started > 0.1)
+    assert time.monotonic() - started < 5
+
+
+def test_a_stop_is_heard_while_a_node_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ray.wait", lambda references, timeout: ([], references))
+    assert pending_uploads._result("never ready", stopping=lambda: True) is None

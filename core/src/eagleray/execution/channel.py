@@ -18,7 +18,44 @@ from multiprocessing import AuthenticationError
 from multiprocessing.connection import Client, Connection, Listener, answer_challenge, deliver_challenge
 from typing import Any
 
+from eagleray.contract.errors import ConfigError
+
 Message = dict[str, Any]
+
+
+def channel_port() -> int:
+    """The port that `EAGLERAY_CHANNEL_PORT` fixes; 0: any free one.
+
+    Raises:
+        ConfigError: it is no port.
+    """
+    text = os.environ.get("EAGLERAY_CHANNEL_PORT", "").strip() or "0"
+    if not text.isdecimal() or int(text) > 65535:
+        raise ConfigError(f"EAGLERAY_CHANNEL_PORT is '{text}'.", "It is a port from 1 to 65535; unset: any free one.")
+    return int(text)
+
+
+def check_port() -> None:
+    """Refuse a fixed port that cannot be had, before anything is started for the job.
+
+    Raises:
+        ConfigError: it is no port, or is in use.
+    """
+    if not (port := channel_port()):
+        return
+    with socket.socket() as trial:
+        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            trial.bind(("", port))
+        except OSError as error:
+            raise _taken(port, error) from error
+
+
+def _taken(port: int, error: OSError) -> ConfigError:
+    return ConfigError(
+        f"Workers cannot be listened to on port {port}: {error.strerror or error}.",
+        "Another job of this machine may hold it; name another port with EAGLERAY_CHANNEL_PORT, or unset it.",
+    )
 
 
 class DriverChannel:
@@ -26,8 +63,11 @@ class DriverChannel:
 
     def __init__(self, host: str, receive: Callable[[Message], None]) -> None:
         self._secret = secrets.token_bytes(32)
-        port = int(os.environ.get("EAGLERAY_CHANNEL_PORT", "0"))
-        self._listener = Listener((host, port), backlog=64)
+        port = channel_port()
+        try:
+            self._listener = Listener((host, port), backlog=64)
+        except OSError as error:
+            raise _taken(port, error) from error
         self._receive = receive
         self._lock = threading.Lock()
         self._left = threading.Condition(self._lock)

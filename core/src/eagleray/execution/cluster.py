@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import importlib.util
 import logging
-import math
 import os
+import re
 import secrets
 import shutil
+import socket
 import tempfile
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +19,8 @@ from typing import Any
 
 # Before Ray is imported: it would otherwise force `uv run` onto every worker of a driver started by `uv run`.
 os.environ["RAY_ENABLE_UV_RUN_RUNTIME_ENV"] = "0"
+# Else whatever still runs after `ray.shutdown()`, such as the thread of an attempt that was given up, starts a new Ray.
+os.environ["RAY_ENABLE_AUTO_CONNECT"] = "0"
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
 os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
@@ -34,9 +38,14 @@ if "RAY_ADDRESS" not in os.environ and "RAY_AUTH_MODE" not in os.environ:
 import ray
 
 from eagleray.contract.errors import ClusterError
-from eagleray.execution.resources import autoscaling_maximum
+from eagleray.execution import room
+from eagleray.execution.resources import nodes_now, nodes_to_come
+from eagleray.execution.room import Gang
+from eagleray.settings import load_settings
 
 IGNORED = ["**/__pycache__", "**/*.pyc"]
+# How long a cluster that is named may take to answer at all.
+PROBE_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -61,28 +70,28 @@ class Cluster:
             if node["Alive"]
         ]
 
-    def check_room(self, resources_per_worker: dict[str, float], num_workers: int) -> None:
+    def check_room(self, gang: Gang) -> None:
         """Refuse what this cluster can never hold.
 
         Raises:
-            ClusterError: says how many workers would fit.
+            ClusterError: says how many workers would fit, or which accelerators there are.
         """
-        if autoscaling_maximum():
-            return  # Ray Train itself compares with the node types' maximum
-        room = sum(_workers_that_fit(node.resources, resources_per_worker) for node in self.nodes())
-        if room < num_workers:
-            wanted = ", ".join(f"{amount:g} {name}" for name, amount in resources_per_worker.items())
-            raise ClusterError(
-                f"{num_workers} worker(s) with {wanted} each are more than this cluster can ever have: "
-                f"{room} would fit.",
-                f"Ask for at most {room} with --workers, or for less per worker."
-                if room
-                else "Ask for less per worker (--cpus-per-worker, --gpus-per-worker), or use a larger cluster.",
-            )
+        room.check(gang, [node.resources for node in self.nodes()], nodes_to_come())
 
+    def fits_without(self, left_out: Container[str], gang: Gang) -> bool:
+        """Whether `gang` can be placed on nodes whose ids are not in `left_out`, or that may still come."""
+        nodes = [node.resources for node in self.nodes() if node.node_id not in left_out]
+        return room.capacity(gang, nodes, nodes_to_come()) >= gang.num_workers
 
-def _workers_that_fit(available: dict[str, float], wanted: dict[str, float]) -> int:
-    return min(math.floor(available.get(name, 0.0) / amount) for name, amount in wanted.items() if amount)
+    def waits_for(self, gang: Gang) -> str:
+        """What keeps `gang` from starting now; empty where there is room. A local cluster is its driver's alone."""
+        if self.local:
+            return ""
+        fit = room.capacity(gang, [node["free"] for node in nodes_now()], [])
+        if fit >= gang.num_workers:
+            return ""
+        asked = "; the cluster is asked for more nodes" if nodes_to_come() else ""
+        return f"waits for room: {gang}, of which {fit:g} fit now{asked}"
 
 
 def package_folder(package: str) -> Path:
@@ -114,8 +123,35 @@ def connect(packages: Sequence[str]) -> Iterator[Cluster]:
             yield cluster
 
 
+def probe(address: str, timeout_s: float = PROBE_S) -> None:
+    """Refuse an address where nothing listens: Ray itself would print warnings for minutes, and no sentence.
+
+    Raises:
+        ClusterError: nothing listens at its host and port. An address without them (`auto`) is left to Ray.
+    """
+    found = re.fullmatch(r"(?:ray://)?\[?([^/\[\]]+?)\]?:(\d{1,5})", address)
+    if not found:
+        return
+    deadline = time.monotonic() + timeout_s
+    while True:
+        try:
+            socket.create_connection((found[1], int(found[2])), timeout=timeout_s).close()
+            return
+        except (OSError, OverflowError) as error:
+            if time.monotonic() > deadline:
+                raise ClusterError(
+                    f"Nothing answers at RAY_ADDRESS={address} within {timeout_s:g} s: {error}.",
+                    "Check that the cluster runs (`ray status` on its head) and that its port can be reached from "
+                    "here, or unset RAY_ADDRESS to train on this machine.",
+                ) from error
+            time.sleep(0.2)
+
+
 @contextmanager
 def _joined(address: str, options: dict[str, Any]) -> Iterator[Cluster]:
+    probe(address)
+    # Ray Train's own minute is over before another job ends, or a cloud has started a machine.
+    os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", f"{load_settings().worker_start_timeout_s:g}")
     try:
         ray.init(address=address, **options)
     except Exception as error:

@@ -8,7 +8,7 @@ import shutil
 import threading
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from filelock import FileLock, Timeout
@@ -17,19 +17,20 @@ from eagleray.contract.callbacks import RunInfo, TrainingCallbacks
 from eagleray.contract.errors import CheckpointError, ConfigError, EaglerayError
 from eagleray.contract.failures import FailureKind, FailureRule
 from eagleray.execution import cluster as ray_cluster
-from eagleray.execution.channel import DriverChannel, Message
+from eagleray.execution.channel import DriverChannel, Message, check_port
 from eagleray.execution.failures import Failure, classify, error_of
 from eagleray.execution.payload import worker_payload
 from eagleray.execution.pending_uploads import settle
 from eagleray.execution.prepare import prepare_nodes
 from eagleray.execution.retries import ALONE, RetryAfter, after_failure
+from eagleray.execution.room import Gang
 from eagleray.execution.runtime_env import FIELD, field_value, is_switched_on
 from eagleray.execution.shared_store import check_nodes
 from eagleray.execution.signals import StopSignals
 from eagleray.execution.torch_backend import TorchGroupConfig
 from eagleray.execution.trainer import WorkerGroupSpec, fit
 from eagleray.execution.worker import training_loop
-from eagleray.jobs.phases import Phase
+from eagleray.jobs.phases import IllegalPhaseError, Phase
 from eagleray.jobs.plan import JobPlan
 from eagleray.jobs.records import JobRecord
 from eagleray.jobs.run_record import RunRecord
@@ -40,6 +41,7 @@ from eagleray.storage.store import Store
 Emit = Callable[[Message], None]
 # For how long the line of a worker that has ended is read on. Only one whose node is lost takes so long.
 LAST_WORDS_S = 5.0
+_STOPPED: dict[str, Any] = {"stopped": True, "metrics": {}, "warnings": [], "epoch": 0}
 logger = logging.getLogger("eagleray")
 
 
@@ -71,7 +73,7 @@ class JobDriver:
         self._plan = plan
         self._store = store
         self._settings = settings
-        self._emit = emit
+        self._show = emit
         self._callbacks = callbacks
         self._resumed = resumed
         self._only_attempt = attempt
@@ -82,8 +84,10 @@ class JobDriver:
         self._channel: DriverChannel | None = None
         self._signals = StopSignals(self._request_stop)
         self._python = ""
-        self._committed_epoch = 0
         self._run: RunRecord | None = None
+        self._worker_is_there = False
+        scaling = plan.spec.scaling
+        self._gang = Gang(scaling.min_workers, plan.resources_per_worker, scaling.accelerator_type)
 
     def run(self) -> JobRecord:
         """Train to the end.
@@ -95,27 +99,34 @@ class JobDriver:
             EaglerayError: the job could not start (no record is made), or has failed (the record says so too).
         """
         with contextlib.ExitStack() as held:
+            locks = held.enter_context(contextlib.ExitStack())
             # Attempts are fenced by their number instead: one that is frozen must not keep its successor out.
             if self._resumed is not None and self._only_attempt is None:
-                held.enter_context(self._sole_driver(self._resumed.id))
+                locks.enter_context(self._sole_driver(self._resumed.id))
             held.enter_context(self._signals)
+            check_port()
+            # Entered before Ray, so left after Ray has ended the workers: one that was killed leaves its folder.
+            held.callback(self._remove_work_folders)
             cluster = self._cluster or held.enter_context(ray_cluster.connect(self._plan.packages))
-            cluster.check_room(self._plan.resources_per_worker, self._plan.spec.scaling.min_workers)
+            cluster.check_room(self._gang)
             self._run = run = RunRecord.start(self._store, self._plan, self._resumed, self._emit)
             if self._resumed is None:
-                held.enter_context(self._sole_driver(run.record.id))
-            # Last of all, once Ray has ended the workers: one that was killed leaves its work folder.
-            held.callback(self._remove_work_folders, run.record.id)
-            try:
-                return self._run_recorded(run, cluster)
-            except KeyboardInterrupt:
-                return self._end(run, Phase.CANCELLED, "cancelled")
-            except EaglerayError as error:
-                self._end(run, Phase.FAILED, str(error))
-                raise
-            except Exception as error:
-                self._end(run, Phase.FAILED, f"{type(error).__name__}: {error}")
-                raise
+                locks.enter_context(self._sole_driver(run.record.id))
+            return self._run_to_its_end(run, cluster)
+
+    def _run_to_its_end(self, run: RunRecord, cluster: ray_cluster.Cluster) -> JobRecord:
+        try:
+            return self._run_recorded(run, cluster)
+        except KeyboardInterrupt:
+            return self._end(run, Phase.CANCELLED, "cancelled")
+        except EaglerayError as error:
+            self._end(run, Phase.FAILED, str(error))
+            if self._only_attempt is None:
+                _add_to_hint(error, run.way_on())
+            raise
+        except Exception as error:
+            self._end(run, Phase.FAILED, f"{type(error).__name__}: {error}")
+            raise
 
     def cancel(self, *, fenced: bool = False) -> None:
         """End at once, from any thread; `fenced`: and write nothing more, for the job has moved on without this one."""
@@ -123,8 +134,8 @@ class JobDriver:
             self._run.fenced = True
         self._signals.cancel()
 
-    def _remove_work_folders(self, job_id: int) -> None:
-        for folder in self._settings.work.glob(f"job-{job_id}-*"):
+    def _remove_work_folders(self) -> None:
+        for folder in self._settings.work.glob(f"job-{self._run.record.id}-*") if self._run else ():
             shutil.rmtree(folder, ignore_errors=True)
 
     def _sole_driver(self, job_id: int) -> FileLock:
@@ -146,7 +157,7 @@ class JobDriver:
         self._python = prepare_nodes(
             cluster,
             self._plan.framework.environment,
-            self._plan.resources_per_worker,
+            self._gang,
             lambda line: self._emit({"event": "environment", "line": line}),
         )
         self._channel = DriverChannel(cluster.driver_address, self._receive)
@@ -166,55 +177,82 @@ class JobDriver:
         checkpoints = Checkpoints(self._store, run.prefix)
         counts: dict[str, int] = {}
         if run.record.attempts:
-            settle(cluster, self._store, self._settings, run.record.id, run.warn)
-        while True:
+            self._settle(run, cluster)
+        while not self._signals.stop_requested:
             manifest = self._newest(checkpoints, run)
-            progress_before = manifest.epoch if manifest else 0
             run.begin_attempt(manifest, self._only_attempt)
             checkpoints.sweep(run.attempt)
             self._call("on_train_begin", self._info(run))
-            result = self._attempt(run, manifest)
+            result = self._attempt(run, cluster, manifest)
             if self._signals.cancelled.is_set():
-                raise KeyboardInterrupt
+                break
             if not isinstance(result, Failure):
                 run.end_attempt("stopped" if result["stopped"] else "completed", "")
                 return result
             run.end_attempt(result.kind.value, result.message)
             if self._signals.stop_requested:
-                return {"stopped": True, "metrics": {}, "warnings": [], "epoch": 0}
+                break
             self.failure = result
             if self._only_attempt is not None:
                 raise error_of(result, result.message)
-            settle(cluster, self._store, self._settings, run.record.id, run.warn)
+            self._settle(run, cluster)
+            if self._signals.stop_requested:
+                break
             newest = checkpoints.newest_valid(lambda _: None)
-            counts = {} if newest and newest.epoch > progress_before else counts
+            counts = {} if newest and newest.epoch > (manifest.epoch if manifest else 0) else counts
             counts[result.kind.value] = counts.get(result.kind.value, 0) + 1
-            decision = after_failure(
-                result,
-                counts,
-                max_failures=self._plan.spec.max_failures,
-                seed=f"{run.record.id}/{run.attempt}",
-                budgets=ALONE,
-            )
-            if not isinstance(decision, RetryAfter):
-                raise error_of(result, decision.reason)
-            if decision.avoid_node:
-                self._avoid_nodes |= {node.node_id for node in cluster.nodes() if node.address == decision.avoid_node}
-            run.warn(f"Attempt {run.attempt} ended: {decision.reason} It starts again from the newest checkpoint.")
-            self._wait(decision.after_s)
+            self._wait(self._retry(run, cluster, result, counts))
+        if self._signals.cancelled.is_set():
+            raise KeyboardInterrupt
+        return _STOPPED
+
+    def _settle(self, run: RunRecord, cluster: ray_cluster.Cluster) -> None:
+        settle(
+            cluster,
+            self._store,
+            self._settings,
+            run.record.id,
+            run.warn,
+            stopping=lambda: self._signals.stop_requested,
+        )
+
+    def _retry(
+        self, run: RunRecord, cluster: ray_cluster.Cluster, failure: Failure, counts: Mapping[str, int]
+    ) -> float:
+        """Seconds until the next attempt. Raises what `failure` is where there is none."""
+        # A worker names its node by Ray's id, Ray by its address.
+        named = [node for node in cluster.nodes() if failure.node in (node.node_id, node.address)]
+        left_out = self._avoid_nodes | {node.node_id for node in named[:1]}
+        decision = after_failure(
+            failure,
+            counts,
+            max_failures=self._plan.spec.max_failures,
+            seed=f"{run.record.id}/{run.attempt}",
+            budgets=ALONE,
+            other_nodes=bool(named) and cluster.fits_without(left_out, self._gang),
+        )
+        if not isinstance(decision, RetryAfter):
+            raise error_of(failure, decision.reason)
+        run.warn(f"Attempt {run.attempt} ended: {decision.reason} It starts again from the newest checkpoint.")
+        if decision.avoid_node:
+            self._avoid_nodes = left_out
+            run.warn(f"Node {named[0].address} is left out from now on. {failure.hint}".strip())
+        return decision.after_s
 
     def _newest(self, checkpoints: Checkpoints, run: RunRecord) -> Manifest | None:
         """Where to continue. Checkpoints that are there but all damaged are never silently trained over."""
         manifest = checkpoints.newest_valid(run.warn)
-        checkpoints.republish()
-        if manifest is None and checkpoints.all():
+        if manifest is None and checkpoints.any_committed():
             raise CheckpointError(
                 f"None of the checkpoints of job {run.record.id} can be read; the warnings name what is wrong.",
                 f"Restore the files under {run.location}/attempts, or start a new job.",
             )
+        checkpoints.republish()
         return manifest
 
-    def _attempt(self, run: RunRecord, manifest: Manifest | None) -> dict[str, Any] | Failure:
+    def _attempt(
+        self, run: RunRecord, cluster: ray_cluster.Cluster, manifest: Manifest | None
+    ) -> dict[str, Any] | Failure:
         """One attempt: Ray Train in a thread of its own, since the main thread owns the signals."""
         outcome: dict[str, Any] = {}
 
@@ -224,9 +262,15 @@ class JobDriver:
             except BaseException as error:
                 outcome["error"] = error
 
+        self._worker_is_there = False
+        if waits := cluster.waits_for(self._gang):
+            run.advance(Phase.PREPARING, waits)
         thread = threading.Thread(target=target, name="eagleray-fit", daemon=True)
         thread.start()
         while thread.is_alive() and not self._signals.cancelled.is_set():
+            if self._signals.stop_requested and not self._worker_is_there:
+                # Nothing is trained that could be saved, and room may be an hour away.
+                return _STOPPED
             thread.join(0.1)
         if self._channel is not None and not self._signals.cancelled.is_set():
             # Ray tells of a worker's end before its last lines are read.
@@ -272,6 +316,7 @@ class JobDriver:
         with contextlib.suppress(Exception):
             kind = message.pop("type")
             if kind == "hello":
+                self._worker_is_there = True
                 run.hello(message)
             elif kind == "phase":
                 run.advance(Phase.RUNNING, message["message"])
@@ -281,16 +326,25 @@ class JobDriver:
                 run.log(message["rank"], message["lines"], self._settings)
                 self._emit({"event": "log", **message})
             elif kind in {"progress", "checkpoint"}:
+                if kind == "checkpoint":
+                    run.note_checkpoint()
                 self._emit({"event": kind, "epochs": self._plan.spec.epochs, **message})
+
+    def _emit(self, message: Message) -> None:
+        """Show something. A display whose reader or terminal is gone is no reason to end a job."""
+        try:
+            self._show(message)
+        except Exception:
+            logger.debug("An event could not be shown.", exc_info=True)
 
     def _on_report(self, run: RunRecord, report: dict[str, Any]) -> None:
         # An exception out of a Ray Train callback would end the run.
         try:
             run.add_epoch(report)
-            self._emit({"event": "epoch", "epochs": self._plan.spec.epochs, **report})
-            self._call("on_epoch_end", self._info(run), report["epoch"], report["metrics"])
         except Exception:
             logger.exception("An epoch's report could not be recorded.")
+        self._emit({"event": "epoch", "epochs": self._plan.spec.epochs, **report})
+        self._call("on_epoch_end", self._info(run), report["epoch"], report["metrics"])
 
     def _call(self, hook: str, *args: Any) -> None:
         for callbacks in self._callbacks:
@@ -307,15 +361,27 @@ class JobDriver:
         )
 
     def _end(self, run: RunRecord, phase: Phase, message: str) -> JobRecord:
-        run.finish(phase, message)
-        self._call("on_train_end", self._info(run), phase.value, run.record.metrics)
-        run.save()
-        run.flush(self._settings)
+        try:
+            try:
+                run.finish(phase, message)
+                self._call("on_train_end", self._info(run), phase.value, run.record.metrics)
+            finally:
+                run.save()
+                run.flush(self._settings)
+        except KeyboardInterrupt:
+            # A job that has ended stays what it is: only what followed is cut short.
+            if not run.record.phase.is_terminal:
+                raise
         return run.record
 
     def _request_stop(self) -> None:
-        if self._run is not None:
-            self._run.advance(Phase.STOPPING, "saving, then stopping; press Ctrl-C again to end at once")
+        later = (
+            " at this epoch's end, if earlier ones are not saved yet" if self._plan.spec.checkpoint_every > 1 else ""
+        )
+        # It may have ended just now.
+        with contextlib.suppress(IllegalPhaseError):
+            if self._run is not None:
+                self._run.advance(Phase.STOPPING, f"saving, then stopping{later}; press Ctrl-C again to end at once")
         if self._channel is not None:
             self._channel.stop()
 
@@ -323,3 +389,8 @@ class JobDriver:
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline and not self._signals.stop_requested:
             time.sleep(0.1)
+
+
+def _add_to_hint(error: EaglerayError, text: str) -> None:
+    error.hint = f"{error.hint} {text}".strip()
+    error.args = (error.message, error.hint)

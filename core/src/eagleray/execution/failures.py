@@ -77,6 +77,7 @@ _KINDS = {
     "config": FailureKind.USER,
     "unknown-name": FailureKind.USER,
     "phase": FailureKind.USER,
+    "forbidden": FailureKind.USER,
     "dataset": FailureKind.DATA,
     "dataset-busy": FailureKind.STORAGE,
     "upload": FailureKind.DATA,

@@ -10,7 +10,7 @@ from types import FrameType, TracebackType
 
 
 class StopSignals:
-    """Owns SIGINT and SIGTERM while it is entered; must be entered in the main thread.
+    """Owns SIGINT, SIGTERM and SIGHUP (the terminal is closed) while it is entered, in the main thread.
 
     Outside `graceful` (while an environment is built, say) there is nothing to save, so the first signal raises
     KeyboardInterrupt.
@@ -25,10 +25,14 @@ class StopSignals:
 
     @property
     def stop_requested(self) -> bool:
-        return self._count > 0
+        return self._count > 0 or self.cancelled.is_set()
 
     def __enter__(self) -> StopSignals:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        numbers = [signal.SIGINT, signal.SIGTERM]
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+            # Under `nohup` the job shall outlive its terminal.
+            numbers.append(signal.SIGHUP)
+        for number in numbers:
             self._previous[number] = signal.signal(number, self._handle)
         return self
 

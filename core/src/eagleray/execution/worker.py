@@ -20,7 +20,7 @@ import ray.train
 
 from eagleray.contract.adapter import TrainingAdapter
 from eagleray.contract.context import Dataset, Resume, TrainingContext
-from eagleray.contract.errors import EaglerayError, PluginError
+from eagleray.contract.errors import EaglerayError, PluginError, WeightsError
 from eagleray.contract.framework import Metric, ModelCard, ModelStatus
 from eagleray.environments.ready import in_use
 from eagleray.execution.channel import WorkerChannel
@@ -126,6 +126,8 @@ class WorkerHost:
         self._started = time.monotonic()
         self._last_progress = 0.0
         self._recent: dict[int, dict[str, float]] = {}
+        # Whether epochs are finished that no checkpoint has.
+        self._unsaved = False
         self.epoch: int = payload["resume"]["epoch"] if payload["resume"] else 0
         # One worker writes for all.
         self._uploads = Uploads(store, settings, payload, channel.send) if rank == 0 else None
@@ -145,6 +147,10 @@ class WorkerHost:
         self._recent[epoch] = dict(metrics)
         self._recent.pop(epoch - RECENT_EPOCHS, None)
         due = improved or epoch % self._payload["checkpoint_every"] == 0 or epoch >= self._payload["epochs"]
+        if self._rank == 0:
+            # Only here: the others hear of a wish to stop at other times, and go by what is due anyway.
+            due |= self._channel.stop_requested.is_set()
+        self._unsaved = save is not None and not due
         if self._uploads and save is not None and due:
             facts = {
                 "metrics": dict(metrics),
@@ -173,7 +179,8 @@ class WorkerHost:
         self._channel.send({"type": "progress", "epoch": epoch, "step": step, "steps": steps, "metrics": dict(metrics)})
 
     def should_stop(self) -> bool:
-        return self._channel.stop_requested.is_set()
+        """Not while finished epochs are in no checkpoint: the report at this epoch's end saves them."""
+        return self._channel.stop_requested.is_set() and not self._unsaved
 
     def keep_weights(self, path: Path) -> None:
         if self._uploads:
@@ -259,7 +266,13 @@ def _weights(payload: Payload, settings: Settings, work_dir: Path, store: Store)
     if payload["weights_file"]:
         target = work_dir / "weights" / f"{name}.pt"
         target.parent.mkdir(parents=True)
-        shutil.copyfile(payload["weights_file"], target)
+        try:
+            shutil.copyfile(payload["weights_file"], target)
+        except FileNotFoundError as error:
+            raise WeightsError(
+                f"The weights file '{payload['weights_file']}' is not on node {ray.util.get_node_ip_address()}.",
+                "Put it at the same path on every node, or into a folder that all nodes mount.",
+            ) from error
         return target
     return _stored_weights(payload, name, settings, work_dir, store)
 

@@ -26,7 +26,12 @@ def _now() -> datetime:
 
 
 class AttemptRecord(BaseModel):
-    """One run of a job; `number` counts from 1, `outcome` is the phase it ended in, or `lost`."""
+    """One run of a job; `number` counts from 1.
+
+    Attributes:
+        outcome: `completed`, `stopped`, `cancelled`, `failed`, the kind of its failure, or `lost` where its driver was
+            killed; None while it runs.
+    """
 
     model_config = _CONFIG
 
@@ -120,6 +125,12 @@ class JobRecord(BaseModel):
     def advance(self, phase: Phase) -> None:
         """Enter `phase`. Raises IllegalPhaseError."""
         self.phase = phases.advance(self.phase, phase)
+
+    def close_attempts(self, outcome: str, message: str, ended_at: datetime) -> None:
+        """End the attempt that is still open, if one is."""
+        for attempt in self.attempts:
+            if attempt.outcome is None:
+                attempt.outcome, attempt.message, attempt.ended_at = outcome, message, ended_at
 
     def resume(self) -> None:
         """Queue a finished job again. Raises IllegalPhaseError."""
@@ -230,6 +241,8 @@ def note_artifacts(store: Store, job_id: int) -> None:
     artifacts = artifacts_of(store, record)
     if record.phase.is_terminal and artifacts != record.artifacts:
         record.artifacts = artifacts
+        # A `last.pt` is the copy of a committed checkpoint.
+        record.resumable = record.phase is not Phase.COMPLETED and artifacts.last is not None
         records.save(record)
 
 

@@ -26,7 +26,7 @@ from eagleray.jobs.records import (
     encode_record,
 )
 from eagleray.settings import Settings
-from eagleray.storage.checkpoints import Manifest
+from eagleray.storage.checkpoints import Checkpoints, Manifest
 from eagleray.storage.latest import LatestWriter
 from eagleray.storage.pending import Kind, Outbox
 from eagleray.storage.store import Store
@@ -55,6 +55,7 @@ class RunRecord:
         # Set where a newer attempt of the job exists: what this one still has to say must not overwrite it.
         self.fenced = False
         self._only_attempt: int | None = None
+        self._has_checkpoint = False
 
     @classmethod
     def start(cls, store: Store, plan: JobPlan, resumed: JobRecord | None, emit: Emit) -> RunRecord:
@@ -84,6 +85,7 @@ class RunRecord:
             if not record.phase.is_terminal:
                 # Its driver ended without a word (killed, power lost); nobody else holds the job's lock.
                 record.phase = Phase.FAILED
+            record.close_attempts("lost", "Its driver ended without a word.", record.updated_at)
             record.resume()
         run = cls(store, record, emit)
         run.record.output_dir = run.location
@@ -139,6 +141,7 @@ class RunRecord:
     def begin_attempt(self, manifest: Manifest | None, number: int | None = None) -> None:
         """Start the next attempt, or the one that a control plane has numbered: its own count every attempt."""
         self._only_attempt = number
+        self._has_checkpoint = manifest is not None
         number = number or len(self.record.attempts) + 1
         resumed_from = manifest.epoch if manifest else None
         with self._lock:
@@ -148,6 +151,10 @@ class RunRecord:
                 self.record.advance(Phase.PREPARING)
             self.save()
         self._emit({"event": "attempt", "attempt": number, "resumed_from_epoch": resumed_from})
+
+    def note_checkpoint(self) -> None:
+        """A worker says that the store has one."""
+        self._has_checkpoint = True
 
     def _forget_epochs_after(self, manifest: Manifest | None) -> None:
         """Epochs that will be trained again go; one that was committed but never reported is made up for."""
@@ -186,11 +193,27 @@ class RunRecord:
         with self._lock:
             self.record.error_message = message or None
             self.record.artifacts = artifacts_of(self._store, self.record)
-            self.record.resumable = self.record.epochs_done > 0 and phase is not Phase.COMPLETED
+            self.record.resumable = phase is not Phase.COMPLETED and self._is_checkpointed()
+            self.record.close_attempts(phase.value, message, datetime.now(UTC))
             if phase is not self.record.phase:
                 self.record.advance(phase)
             self.save()
         self._emit({"event": "phase", "phase": phase.value, "status": phase.status, "message": message})
+
+    def _is_checkpointed(self) -> bool:
+        try:
+            return Checkpoints(self._store, self.prefix).any_committed()
+        except EaglerayError:
+            return self._has_checkpoint
+
+    def way_on(self) -> str:
+        """Where to look, and what to type, once the job has failed."""
+        if not self.record.attempts:
+            return ""
+        logs = f"Job {self.record.id} is in {self.location}, its logs in {self.location}/logs."
+        if not self.record.resumable:
+            return logs
+        return f"{logs} To go on from its newest checkpoint: eagleray train --resume {self.record.id}"
 
     def save(self) -> None:
         with self._lock:

@@ -135,6 +135,11 @@ class Checkpoints:
                     found.append(manifest)
         return found
 
+    def any_committed(self) -> bool:
+        """Whether there is a manifest at all, readable or not."""
+        keys = (info.key for info in self.store.list(layout.attempts_prefix(self.prefix)))
+        return any(key.endswith(f"/{layout.MANIFEST}") for key in keys)
+
     def newest_valid(self, say: Callable[[str], None]) -> Manifest | None:
         """The newest checkpoint whose every file has its manifest's sha256; `say` is told of each passed over.
 
