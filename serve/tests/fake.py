@@ -51,6 +51,7 @@ class FakePlane:
         self.queries = Queries(open_read_only(None, home))
         self._lock = threading.Lock()
         self.healthy = True
+        self.waits_for = ""
         self.closed = False
 
     # Jobs
@@ -116,6 +117,12 @@ class FakePlane:
             self._say(session, job, "phase", {"phase": phase})
             session.commit()
         return self._view(job_id)
+
+    def would_wait(self, caller: Caller, spec: Plain, priority: int = 0) -> Plain:
+        made = make_spec(spec)
+        if not caller.sees(made.project_id):
+            raise UnknownNameError(f"Unknown project '{made.project_id}'.")
+        return {"would_wait": bool(self.waits_for), "reason": self.waits_for}
 
     def start_job(self, caller: Caller, job_id: int) -> Plain:
         return self._move(caller, job_id, Phase.QUEUED)
@@ -310,6 +317,11 @@ class FakePlane:
             session.add_all(
                 LogRow(job_id=job_id, attempt=1, rank=0, time=now(), text=f"line {number}") for number in range(lines)
             )
+            session.commit()
+
+    def print_line(self, job_id: int, rank: int, text: str) -> None:
+        with Session(self.engine) as session:
+            session.add(LogRow(job_id=job_id, attempt=1, rank=rank, time=now(), text=text))
             session.commit()
 
     def key(self, name: str, scopes: list[str], projects: list[str] | None = None, **fields: Any) -> str:

@@ -19,7 +19,7 @@ SPEC = {"framework": "echo", "model_name": "echo-linear", "dataset_path": "/data
 # How each method is called; one that is missing here fails the test.
 CALLS: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {
     "create_job": ((SPEC,), {"start": True, "priority": 3}),
-    "plan_job": ((SPEC,), {}),
+    "plan_job": ((SPEC,), {"priority": 3}),
     "jobs": (
         (),
         dict.fromkeys(("framework", "model_name", "task_type", "project_id", "created_by", "session_id"), "x"),
@@ -50,7 +50,7 @@ CALLS: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {
     "update_project": (("orchard",), {"quota_jobs": 1}),
     "delete_project": (("orchard",), {}),
     "users": ((), {}),
-    "create_user": (("anna",), {}),
+    "create_user": (("anna",), {"projects": ["orchard"]}),
     "delete_user": ((2,), {}),
     "keys": ((), {}),
     "create_key": (("anna",), {"projects": ["orchard"], "user_id": 2, "expires_at": "2027-01-31T00:00:00Z"}),

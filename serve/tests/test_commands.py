@@ -127,6 +127,16 @@ def test_keys_and_projects(run: Run) -> None:
     assert "revoked" in run("keys", "list")[1]
 
 
+def test_users_and_their_keys(run: Run) -> None:
+    anna = said(run("users", "create", "anna", "--project", "orchard", "--json"))
+    assert run("users", "list")[1].splitlines()[-1].split() == [str(anna["id"]), "anna", "orchard"]
+    key = said(run("keys", "create", "laptop", "--user", str(anna["id"]), "--json"))
+    assert key["user_id"] == anna["id"]
+    assert run("users", "create", "anna")[0] == 11, "a name is taken once"
+    assert run("users", "delete", str(anna["id"]))[0] == 0
+    assert said(run("users", "list", "--json")) == []
+
+
 def test_a_login_is_kept_and_checked(
     run: Run, keys: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -143,6 +143,31 @@ def test_a_job_goes_its_way(writer: TestClient, plane: FakePlane) -> None:
     assert writer.get(f"{JOBS}/1").status_code == 404
 
 
+@pytest.mark.parametrize(
+    ("changes", "field", "message"),
+    [
+        ({"epoch": 3}, "changes.epoch", "unknown key; did you mean 'epochs'?"),
+        ({"epochs": 0}, "changes.epochs", None),
+        ({"model_name": "nope"}, "changes.model_name", None),
+        (
+            {"advanced_config": {"noize_lines": 1}},
+            "changes.advanced_config.noize_lines",
+            "unknown key; did you mean 'noise_lines'?",
+        ),
+        ({"resume": 3}, "changes.resume", None),
+    ],
+)
+def test_a_clone_is_checked_as_a_new_job_is(
+    writer: TestClient, changes: dict[str, object], field: str, message: str | None
+) -> None:
+    make(writer)
+    answer = writer.post(f"{JOBS}/1/clone", json={"changes": changes})
+    assert answer.status_code == 422, answer.text
+    (error,) = answer.json()["errors"]
+    assert error["field"] == field
+    assert message in (None, error["message"])
+
+
 def test_what_a_phase_does_not_allow_is_a_conflict(writer: TestClient) -> None:
     make(writer)
     answer = writer.post(f"{JOBS}/1/resume")
@@ -164,6 +189,14 @@ def test_logs_by_page_and_tail(writer: TestClient, plane: FakePlane) -> None:
     assert [line["text"] for line in first["items"] + second["items"]] == [f"line {number}" for number in range(5)]
     tail = writer.get(f"{JOBS}/1/logs", params={"tail": 2}).json()
     assert [line["text"] for line in tail["items"]] == ["line 3", "line 4"]
+
+
+def test_a_drivers_lines_are_those_of_rank_minus_one(writer: TestClient, plane: FakePlane) -> None:
+    make(writer)
+    plane.fill(1, lines=2)
+    plane.print_line(1, rank=-1, text="installing torch")
+    found = writer.get(f"{JOBS}/1/logs", params={"rank": -1}).json()["items"]
+    assert [line["text"] for line in found] == ["installing torch"]
 
 
 def test_attempts_are_listed(writer: TestClient, plane: FakePlane) -> None:

@@ -103,6 +103,10 @@ class CreateJob(JobBody):
     priority: int = Field(default=0, ge=-1000, le=1000, description="More comes first.")
 
 
+class PlanJob(JobBody):
+    priority: int = Field(default=0, ge=-1000, le=1000, description="That it would be queued with.")
+
+
 class CloneJob(Body):
     changes: dict[str, Any] = Field(default_factory=dict, description="Keys of the job that shall differ.")
     start: bool = Field(default=False, description="Put it into the queue at once.")

@@ -17,9 +17,10 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
-from eagleray.contract.errors import EaglerayError, nearest
+from eagleray.contract.errors import EaglerayError, PluginError, nearest
 
 logger = logging.getLogger(__name__)
+DOCTOR = "eagleray plugins doctor"
 MEDIA_TYPE = "application/problem+json"
 MAX_INPUT_CHARACTERS = 100
 # Behind a key pydantic names the member of a union that it tried, which means nothing to a reader.
@@ -108,20 +109,32 @@ def problem(
     return JSONResponse(body.model_dump(), status, headers=dict(headers or {}), media_type=MEDIA_TYPE)
 
 
+def told(error: EaglerayError) -> tuple[int, str]:
+    """The status and the hint that a client is given.
+
+    A plugin that cannot be used is no fault of this server: the request contradicts what is installed.
+    """
+    if not isinstance(error, PluginError):
+        return error.http_status, error.hint
+    hint = error.hint if DOCTOR in error.hint else f"{error.hint} On the server: {DOCTOR}".strip()
+    return HTTPStatus.CONFLICT, hint
+
+
 def of_error(request_id: str, error: EaglerayError) -> JSONResponse:
     """The answer to an error of the family."""
+    status, hint = told(error)
     headers = {}
-    if error.http_status == HTTPStatus.UNAUTHORIZED:
+    if status == HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = "Bearer"
     retry_after_s = getattr(error, "retry_after_s", None)
-    if retry_after_s is None and error.http_status == HTTPStatus.SERVICE_UNAVAILABLE:
+    if retry_after_s is None and status == HTTPStatus.SERVICE_UNAVAILABLE:
         retry_after_s = 5.0
     if retry_after_s is not None:
         headers["Retry-After"] = str(max(1, math.ceil(retry_after_s)))
-    if error.http_status >= 500:
+    if status >= 500:
         logger.warning("request %s: %s: %s", request_id, error.code, error)
     fields = [FieldError(field=where, message=what, code=kind) for where, what, kind in getattr(error, "fields", ())]
-    return problem(request_id, error.http_status, error.code, error.message, error.hint, errors=fields, headers=headers)
+    return problem(request_id, status, error.code, error.message, hint, errors=fields, headers=headers)
 
 
 def install(app: FastAPI) -> None:

@@ -125,7 +125,7 @@ PLAN: Plain = {
     "dataset": {"images": 32, "annotations": 209},
     "environment": {"ready": True, "path": "/var/lib/eagleray/envs/ultralytics-1f0c"},
     "would_wait": False,
-    "waiting": "2 jobs are queued before it",
+    "waiting": "",
     "spec": SPEC,
 }
 PROJECT: Plain = {

@@ -1,4 +1,4 @@
-"""`eagleray keys` and `eagleray projects`: who may do what on a server, and how much."""
+"""`eagleray keys`, `users` and `projects`: who may do what on a server, and how much."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from eagleray.cli.jobs import Json, Server, connected
 from eagleray.cli.output import print_facts, print_json, print_table
 
 keys = typer.Typer(help="Keys of a server; takes an admin's.", no_args_is_help=True)
+users = typer.Typer(help="Users of a server, whom keys belong to; takes an admin's key.", no_args_is_help=True)
 projects = typer.Typer(help="Projects of a server and their quotas.", no_args_is_help=True)
 
 Name = Annotated[str, typer.Argument(help="Letters, digits, '.', '_' and '-'.")]
@@ -31,12 +32,13 @@ def list_keys(server: Server = None, as_json: Json = False) -> None:
             key["name"],
             key["prefix"],
             ", ".join(key["scopes"]),
-            "all" if key["projects"] is None else ", ".join(key["projects"]),
+            "" if key["user_id"] is None else str(key["user_id"]),
+            _listed(key["projects"]),
             "revoked" if key["revoked_at"] else key["expires_at"] or "",
         ]
         for key in found
     ]
-    print_table(["KEY", "NAME", "BEGINS", "SCOPES", "PROJECTS", "ENDS"], rows)
+    print_table(["KEY", "NAME", "BEGINS", "SCOPES", "USER", "PROJECTS", "ENDS"], rows)
 
 
 @keys.command("create")
@@ -46,13 +48,15 @@ def create_key(
     project: Annotated[
         list[str] | None, typer.Option("--project", help="It reaches only this project; may be repeated.")
     ] = None,
+    user: Annotated[int | None, typer.Option(help="Number of the user that it belongs to.")] = None,
     expires_at: Annotated[str | None, typer.Option(help="For example 2027-01-31T00:00:00Z.")] = None,
     server: Server = None,
     as_json: Json = False,
 ) -> None:
     """A new key. Its secret is shown this once."""
     with connected(server) as client:
-        made = client.create_key(name, scopes=scope or ("read", "write"), projects=project, expires_at=expires_at)
+        scopes = scope or ("read", "write")
+        made = client.create_key(name, scopes=scopes, projects=project, user_id=user, expires_at=expires_at)
     if as_json:
         print_json(made)
     else:
@@ -69,6 +73,46 @@ def revoke_key(
     with connected(server) as client:
         client.revoke_key(key_id)
     print_json({"id": key_id, "revoked": True}) if as_json else print(f"key {key_id} is revoked")
+
+
+@users.command("list")
+def list_users(server: Server = None, as_json: Json = False) -> None:
+    """All users."""
+    with connected(server) as client:
+        found = client.users()
+    if as_json:
+        print_json(found)
+        return
+    print_table(
+        ["USER", "NAME", "PROJECTS"], [[str(each["id"]), each["name"], _listed(each["projects"])] for each in found]
+    )
+
+
+@users.command("create")
+def create_user(
+    name: Name,
+    project: Annotated[
+        list[str] | None, typer.Option("--project", help="The user's keys reach only this project; may be repeated.")
+    ] = None,
+    server: Server = None,
+    as_json: Json = False,
+) -> None:
+    """A new user. A key of theirs: eagleray keys create NAME --user NUMBER."""
+    with connected(server) as client:
+        made = client.create_user(name, projects=project)
+    print_json(made) if as_json else print(f"user {name} is made, number {made['id']}")
+
+
+@users.command("delete")
+def delete_user(
+    user_id: Annotated[int, typer.Argument(metavar="USER", help="The user's number.")],
+    server: Server = None,
+    as_json: Json = False,
+) -> None:
+    """Forget a user; their keys are refused from now on."""
+    with connected(server) as client:
+        client.delete_user(user_id)
+    print_json({"id": user_id, "deleted": True}) if as_json else print(f"user {user_id} is deleted")
 
 
 @projects.command("list")
@@ -110,6 +154,10 @@ def delete_project(name: Name, server: Server = None, as_json: Json = False) -> 
     with connected(server) as client:
         client.delete_project(name)
     print_json({"name": name, "deleted": True}) if as_json else print(f"project {name} is deleted")
+
+
+def _listed(projects: list[str] | None) -> str:
+    return "all" if projects is None else ", ".join(projects)
 
 
 def _limit(value: float | None) -> str:

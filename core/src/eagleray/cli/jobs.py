@@ -119,7 +119,7 @@ def follow_one(
 def logs(
     job_id: JobId,
     attempt: Annotated[int | None, typer.Option(help="Of this attempt only.")] = None,
-    rank: Annotated[int | None, typer.Option(help="Of this worker only.")] = None,
+    rank: Annotated[int | None, typer.Option(help="Of this worker only; -1: the driver.")] = None,
     tail: Annotated[int | None, typer.Option(help="Only the last so many.", min=1)] = None,
     server: Server = None,
     as_json: Json = False,

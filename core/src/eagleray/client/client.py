@@ -65,9 +65,10 @@ class Client:
         body = {**spec, "start": start, "priority": priority}
         return self._post(JOBS, body, idempotency_key or uuid.uuid4().hex)
 
-    def plan_job(self, spec: Mapping[str, Any]) -> Fields:
+    def plan_job(self, spec: Mapping[str, Any], *, priority: int = 0) -> Fields:
         """What would run, and why it would wait; nothing is made."""
-        planned: Fields = self._http.call("POST", f"{JOBS}:plan", body=dict(spec), repeat=True)
+        body = {**spec, "priority": priority}
+        planned: Fields = self._http.call("POST", f"{JOBS}:plan", body=body, repeat=True)
         return planned
 
     def jobs(self, *, limit: int | None = None, **filters: str | None) -> Iterator[Fields]:
@@ -150,7 +151,13 @@ class Client:
         tail: int | None = None,
         after: str | None = None,
     ) -> Iterator[Fields]:
-        """Log lines in their order; `tail`: only the last so many; `after`: those behind a line's `seq`."""
+        """Log lines in their order.
+
+        Args:
+            rank: of this worker; -1: the driver's.
+            tail: only the last so many.
+            after: those behind the line with this `id`.
+        """
         query = {"attempt": attempt, "rank": rank, "tail": tail, "after": after}
         yield from self._pages(f"{JOBS}/{job_id}/logs", query, tail)
 
@@ -233,8 +240,10 @@ class Client:
     def users(self) -> list[Fields]:
         return self._items("/api/v1/users")
 
-    def create_user(self, name: str) -> Fields:
-        return self._post("/api/v1/users", {"name": name})
+    def create_user(self, name: str, *, projects: Sequence[str] | None = None) -> Fields:
+        """Args: projects: the user's keys reach only these, whatever they say themselves; None: all."""
+        body = {"name": name, "projects": None if projects is None else list(projects)}
+        return self._post("/api/v1/users", body)
 
     def delete_user(self, user_id: int) -> None:
         self._http.call("DELETE", f"/api/v1/users/{user_id}")
@@ -252,6 +261,9 @@ class Client:
         expires_at: str | None = None,
     ) -> Fields:
         """A new key; the answer's `key` is shown this once.
+
+        Never repeated by itself: a second request makes a second key. Where the answer was lost, revoke the one that
+        `keys` lists and nobody has.
 
         Args:
             projects: it sees only these; None: all.

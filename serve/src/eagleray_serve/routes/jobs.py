@@ -25,7 +25,7 @@ from eagleray_serve.bodies import (
     ResumeJob,
     Text,
 )
-from eagleray_serve.fields import check_fields
+from eagleray_serve.fields import check_changes, check_fields
 from eagleray_serve.parts import Shared
 
 router = APIRouter(prefix=JOBS_PATH, tags=["jobs"])
@@ -159,6 +159,7 @@ def clone_job(
 ) -> Response:
     """A new job with the description of this one, changed."""
     wanted = body or CloneJob()
+    check_changes(parts.queries.get_job(job_id, caller.projects).spec, wanted.changes, parts.catalogue)
     job = parts.commands.clone_job(
         caller, job_id, dict(wanted.changes), start=wanted.start, idempotency_key=idempotency_key
     )

@@ -25,7 +25,7 @@ def list_lines(
     parts: Shared,
     caller: Reader,
     attempt: Annotated[int | None, Query(ge=1, le=10**6, description="Of this attempt only.")] = None,
-    rank: Annotated[int | None, Query(ge=0, le=10**6, description="Of this worker only.")] = None,
+    rank: Annotated[int | None, Query(ge=-1, le=10**6, description="Of this worker only; -1: the driver.")] = None,
     after: After = None,
     limit: Annotated[int, Query(ge=1, le=MAX_LINES, description="Lines of a page.")] = 1000,
     tail: Annotated[int | None, Query(ge=1, le=MAX_LINES, description="Only the last so many.")] = None,
