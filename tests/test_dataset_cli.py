@@ -128,6 +128,14 @@ def test_a_version_is_converted_previewed_and_exported_in_another_format(
     assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_converted_version_is_no_part_of_the_nodes_cache(run: Run, folder: Path, tmp_path: Path) -> None:
+    run("import", folder)
+    run("convert", "coins@1", "voc", tmp_path / "voc")
+    pictures = list((tmp_path / "voc").rglob("*.png"))
+    assert pictures
+    assert all(picture.stat().st_nlink == 1 for picture in pictures)
+
+
 def test_deleting_asks_first_where_nobody_can_answer(run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run("import", folder)
     code, refused = run("delete", "coins")

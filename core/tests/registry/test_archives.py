@@ -234,6 +234,12 @@ def test_a_directory_of_a_million_entries_is_counted_before_it_is_read(
     refused(place, data, "more than 100 files")
 
 
+def test_a_zip_of_nothing_but_ends_is_broken(place: Path) -> None:
+    locator = struct.pack("<4sLQL", b"PK\x06\x07", 0, 0, 1)
+    end = struct.pack("<4s4H2LH", b"PK\x05\x06", 0, 0, 0, 0, 0, 0, 0)
+    refused(place, b"PK\x03\x04" + locator + end, "broken")
+
+
 def test_a_tar_header_may_not_fill_the_memory(place: Path) -> None:
     header = tarfile.TarInfo("././@PaxHeader")
     header.type, header.size = tarfile.XHDTYPE, 1 << 40

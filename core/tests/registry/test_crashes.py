@@ -66,7 +66,7 @@ def whole(registry: DatasetRegistry, reference: str, state: dict[str, bytes], in
 
 def no_orphans(registry: DatasetRegistry) -> None:
     """Every object but the records is one that a version needs."""
-    with registry._writing("coins", "folder", lambda *_: None, create=False) as (_, writer):
+    with registry._writing("coins", "folder", lambda *_: None) as (_, writer):
         assert writer.sweep() == 0
 
 

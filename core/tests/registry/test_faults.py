@@ -15,6 +15,7 @@ from eagleray.contract.errors import StorageError
 from eagleray.registry import DatasetRegistry, Limits, lease
 from eagleray.registry.lease import DatasetBusyError, Lease
 from eagleray.storage.cache import NodeCache
+from eagleray.storage.disk import DiskFullError
 from eagleray.storage.local import LocalStore
 
 Read = Callable[[Path], dict[str, bytes]]
@@ -157,7 +158,7 @@ def test_f20_a_full_disk_is_told_before_an_archive_is_unpacked(registry: Dataset
 
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
         archive.writestr("data.yaml", "names: [a]")
-    with pytest.raises(StorageError, match="bytes free"):
+    with pytest.raises(DiskFullError, match="bytes free"):
         registry.import_dataset(tmp_path / "a.zip", limits=Limits(min_free_bytes=1 << 60))
     assert not list(registry._settings.imports.glob("*"))
 

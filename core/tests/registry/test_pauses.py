@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 
-from eagleray.registry import DatasetRegistry
-from eagleray.registry import registry as registry_module
+from eagleray.registry import DatasetRegistry, removal
 from eagleray.registry.lease import DatasetBusyError, Lease
 from eagleray.storage.local import LocalStore
 from eagleray.testing.data import write_detection_dataset
@@ -46,7 +45,7 @@ class PausingStore(LocalStore):
 
 @pytest.fixture(autouse=True)
 def short_lease(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry_module, "Lease", partial(Lease, ttl_s=TTL_S))
+    monkeypatch.setattr(removal, "Lease", partial(Lease, ttl_s=TTL_S))
 
 
 @pytest.fixture

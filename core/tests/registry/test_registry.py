@@ -22,6 +22,21 @@ def relabel(folder: Path, row: str = "0 0.5 0.5 0.1 0.1\n") -> None:
     (folder / "train/labels/train-0000.txt").write_text(row)
 
 
+def inodes(folder: Path) -> set[int]:
+    return {path.stat().st_ino for path in folder.rglob("*") if path.is_file()}
+
+
+def test_what_is_exported_in_another_format_shares_nothing_with_the_nodes_cache(
+    registry: DatasetRegistry, folder: Path, tmp_path: Path
+) -> None:
+    registry.import_folder(folder, name="coins")
+    for name in ("one", "two"):
+        registry.export("coins", tmp_path / name, format="coco")
+    files = registry._settings.cache / "files"
+    assert inodes(files)
+    assert not inodes(tmp_path / "one") & (inodes(tmp_path / "two") | inodes(files))
+
+
 def test_an_imported_dataset_is_listed_with_its_figures(registry: DatasetRegistry, folder: Path) -> None:
     imported = registry.import_folder(folder, name="coins")
     (record,) = registry.list()

@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import random
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -12,8 +13,9 @@ from hypothesis import strategies as st
 
 from eagleray.contract.errors import ConfigError, UnknownNameError
 from eagleray.registry import Limits
-from eagleray.registry.uploads import UploadError, Uploads
+from eagleray.registry.uploads import MAX_PART_BYTES, MAX_PARTS, UploadError, Uploads
 from eagleray.storage.local import LocalStore
+from eagleray.storage.store import ObjectInfo
 
 CONTENT = random.Random(0).randbytes(10_000)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -112,6 +114,28 @@ def test_an_unknown_upload_is_told(upload_id: str, uploads: Uploads) -> None:
     with pytest.raises(UnknownNameError):
         uploads.show(upload_id)
     uploads.delete(upload_id)
+
+
+def test_more_than_the_parts_can_hold_is_refused_before_a_byte_is_sent(uploads: Uploads) -> None:
+    with pytest.raises(ConfigError, match="too large"):
+        uploads.create(MAX_PARTS * MAX_PART_BYTES + 1, SHA256)
+    assert uploads.create(MAX_PARTS * MAX_PART_BYTES, SHA256)
+
+
+def test_the_parts_are_not_listed_for_each_part(store: LocalStore) -> None:
+    listed: list[str] = []
+
+    class Counting(LocalStore):
+        def list(self, prefix: str) -> Iterator[ObjectInfo]:
+            listed.append(prefix)
+            return super().list(prefix)
+
+    uploads = Uploads(Counting(store.root))
+    upload = uploads.create(len(CONTENT), SHA256)
+    for start in range(0, len(CONTENT), 500):
+        put(uploads, upload.id, start, start + 500)
+    assert len(listed) <= 1
+    assert uploads.show(upload.id).is_whole
 
 
 def test_old_uploads_and_lost_parts_are_swept(uploads: Uploads, store: LocalStore) -> None:

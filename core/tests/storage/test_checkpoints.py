@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from eagleray.contract.errors import CheckpointError, ConfigError, StorageError
+from eagleray.storage import layout
 from eagleray.storage.checkpoints import Checkpoints, Manifest
 from eagleray.storage.failpoints import ENVIRONMENT_VARIABLE, FailpointReached, failpoint
 from eagleray.storage.local import LocalStore
@@ -70,6 +71,16 @@ def test_a_commit_comes_back_whole(checkpoints: Checkpoints, tmp_path: Path) -> 
 
 def test_without_any_there_is_none(checkpoints: Checkpoints) -> None:
     assert newest(checkpoints) == (None, [])
+
+
+def test_a_manifest_that_cannot_be_read_is_there_all_the_same(checkpoints: Checkpoints) -> None:
+    assert not checkpoints.any_committed()
+    key = layout.manifest_key(PREFIX, 1, 1)
+    checkpoints.store.put_bytes(f"{key.rpartition('/')[0]}/model.pt", b"m")
+    assert not checkpoints.any_committed()
+    checkpoints.store.put_bytes(key, b"{")
+    assert checkpoints.any_committed()
+    assert checkpoints.all() == []
 
 
 def test_last_follows_every_commit_and_best_only_the_best(checkpoints: Checkpoints) -> None:

@@ -468,6 +468,25 @@ def test_a_large_copy_is_made_by_the_server_in_equal_parts(
     assert store.identify("copy").sha256 == entry_of(big[1]).sha256
 
 
+def test_f17_a_large_copy_whose_answer_was_lost_is_a_success(
+    store: S3Store, big: tuple[Path, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SeaweedFS completes an upload twice; Amazon knows it no more."""
+    store.put_file("big", big[0])
+    attempt = store.bucket.attempt
+
+    def lost(operation: str, key: str = "", **arguments: Any) -> Any:
+        done = attempt(operation, key, **arguments)
+        if operation == "complete_multipart_upload":
+            gone = {"Error": {"Code": "NoSuchUpload"}, "ResponseMetadata": {"HTTPStatusCode": 404}}
+            raise ClientError(gone, operation)
+        return done
+
+    monkeypatch.setattr(store.bucket, "attempt", lost)
+    store.copy("big", "copy")
+    assert store.digest("copy") == entry_of(big[1])
+
+
 def test_files_of_any_size_fit_in_the_number_of_parts() -> None:
     options = S3Options()
     for size_bytes in (1, 33 * MIB, 100 * GIB, 5000 * GIB):

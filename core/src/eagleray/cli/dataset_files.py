@@ -36,17 +36,20 @@ def validate(
         bool, typer.Option("--fix", help="Make a mended copy: the newest version, or, of a folder, --into.")
     ] = False,
     into: Annotated[Path | None, typer.Option("--into", help="Where the mended copy of a folder goes.")] = None,
+    allow_loss: AllowLoss = False,
     as_json: Json = False,
 ) -> None:
     """All that is wrong or odd about a dataset, file by file and row by row. Errors end in exit code 3."""
     from eagleray.datasets import fix as write_mended  # noqa: PLC0415 - see `open_registry`
     from eagleray.datasets import validate as report_on  # noqa: PLC0415 - see `open_registry`
+    from eagleray.registry import ImportOptions  # noqa: PLC0415 - see `open_registry`
 
     registry = open_registry()
     version = version_of(registry, dataset)
     if fix and version is not None:
         with shown_progress(hidden=as_json) as progress:
-            print_imported(registry.mend(dataset, progress=progress), as_json=as_json)
+            imported = registry.mend(dataset, options=ImportOptions(allow_loss=allow_loss), progress=progress)
+        print_imported(imported, as_json=as_json)
         return
     if fix and into is None:
         raise ConfigError(
@@ -58,7 +61,7 @@ def validate(
         wanted = (task or version.task, format or version.format) if version else (task, format)
         report = report_on(folder, *wanted)
         report = report.model_copy(update={"path": Path(str(version))}) if version else report
-        mended = write_mended(report, into) if fix and into is not None else None
+        mended = write_mended(report, into, allow_loss=allow_loss) if fix and into is not None else None
     shown = report if mended is None else mended.report
     if as_json:
         print_json((report if mended is None else mended).model_dump(mode="json"))
@@ -116,6 +119,7 @@ def convert(
     as_json: Json = False,
 ) -> None:
     """Write a dataset in another format, with other classes or splits if wished. Nothing is lost unless asked for."""
+    from eagleray.datasets import Placing  # noqa: PLC0415 - see `open_registry`
     from eagleray.datasets import convert as write_as  # noqa: PLC0415 - see `open_registry`
 
     registry = open_registry()
@@ -129,6 +133,8 @@ def convert(
             task=task or (version.task if version else None),
             allow_loss=allow_loss,
             edit=edit_of(validation, classes, rename, splits),
+            # A version's files are the node cache's own.
+            placing=Placing.COPY if version is None else Placing.OWN,
         )
     if as_json:
         print_json(report.model_dump(mode="json"))

@@ -47,6 +47,7 @@ def import_one(
     splits: Splits = None,
     fix: Annotated[bool, typer.Option("--fix", help="Keep a mended copy instead of refusing faults.")] = False,
     note: Annotated[str, typer.Option(help="A sentence that is kept with the version.")] = "",
+    allow_loss: AllowLoss = False,
     as_json: Json = False,
 ) -> None:
     """Check a dataset and keep it as the newest version of its name.
@@ -57,7 +58,7 @@ def import_one(
     from eagleray.registry import ImportOptions  # noqa: PLC0415 - see `open_registry`
 
     edit = edit_of(validation, classes, rename, splits)
-    options = ImportOptions(task=task, format=format, edit=edit, mend=fix, note=note)
+    options = ImportOptions(task=task, format=format, edit=edit, mend=fix, note=note, allow_loss=allow_loss)
     with shown_progress(hidden=as_json) as progress:
         imported = open_registry().import_dataset(source, name=name, options=options, progress=progress)
     print_imported(imported, as_json=as_json)
@@ -169,12 +170,13 @@ def delete(
 
     registry = open_registry()
     reference = parse_reference(dataset)
-    record = registry.find(reference.dataset)
-    versions = registry.versions(record.id)
     if reference.version is None:
-        what = f"{record.name}, with {len(versions)} version{'s' if len(versions) > 1 else ''}"
+        record = registry.remains(reference.dataset)
+        count = registry.count_versions(record)
+        what = f"{record.name}, with {count} version{'' if count == 1 else 's'}"
     else:
-        what = f"{registry.show(dataset)}, one of {len(versions)} versions"
+        record = registry.find(reference.dataset)
+        what = f"{registry.show(dataset)}, one of {registry.count_versions(record)} versions"
     if not yes:
         if not sys.stdin.isatty():
             raise ConfigError(f"This would delete {what}.", "Add --yes to do so.")

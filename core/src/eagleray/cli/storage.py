@@ -80,10 +80,11 @@ def retry(as_json: Json = False) -> None:
 @app.command()
 def sweep(
     older_than_days: Annotated[float, typer.Option(help="Only what nobody has written to for so long.")] = 7.0,
-    dry_run: Annotated[bool, typer.Option(help="Only say which checkpoints would go.")] = False,
+    dry_run: Annotated[bool, typer.Option(help="Only say what would go.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Remove uploads that broke off and checkpoints that were never completed."""
+    """Remove uploads that broke off, and checkpoints, imports and removals of datasets that were never completed."""
+    from eagleray.registry import sweep_datasets  # noqa: PLC0415 - see `_open`
     from eagleray.storage.sweep import sweep as sweep_store  # noqa: PLC0415 - see `_open`
 
     if not older_than_days > 0:
@@ -92,12 +93,16 @@ def sweep(
         )
     store = _open(load_settings().storage)
     swept = sweep_store(store, older_than_days * 86_400, dry_run=dry_run)
+    datasets = sweep_datasets(store, older_than_days * 86_400, dry_run=dry_run)
     if as_json:
-        _json({"dry_run": dry_run, **asdict(swept)})
+        _json({"dry_run": dry_run, **asdict(swept), "datasets": datasets})
         return
-    for folder in swept.folders:
+    for folder in (*swept.folders, *datasets):
         typer.echo(f"{'would remove' if dry_run else 'removed'} {store.location}/{folder}")
-    typer.echo(f"{len(swept.folders)} checkpoints without a manifest, {swept.unfinished} uploads that broke off")
+    typer.echo(
+        f"{len(swept.folders)} checkpoints without a manifest, {len(datasets)} datasets without a version, "
+        f"{swept.unfinished} uploads that broke off"
+    )
 
 
 def _steps(store: Store) -> list[tuple[str, Callable[[], Any]]]:

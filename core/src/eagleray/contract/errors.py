@@ -77,6 +77,13 @@ class StorageError(EaglerayError):
     http_status = 503
 
 
+class DiskFullError(StorageError):
+    """There is no room for what is to be written."""
+
+    code = "disk-full"
+    http_status = 507
+
+
 class CheckpointError(StorageError):
     """A checkpoint cannot be read or does not belong to the job."""
 

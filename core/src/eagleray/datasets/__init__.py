@@ -13,6 +13,7 @@ from eagleray.datasets.preview import preview
 from eagleray.datasets.read import open_dataset, read_dataset
 from eagleray.datasets.report import DatasetReport
 from eagleray.datasets.validate import ValidationReport, validate
+from eagleray.datasets.writing import Placing
 
 __all__ = [
     "FORMATS",
@@ -20,6 +21,7 @@ __all__ = [
     "DatasetReport",
     "Edit",
     "FixReport",
+    "Placing",
     "ValidationReport",
     "convert",
     "detect_format",

@@ -1,11 +1,12 @@
 """Puts the files of a new dataset in place: pictures linked where that can be, under names nobody else has."""
 
 # This runs once for each of a million files, and a Path costs more than the call that it wraps.
-# ruff: noqa: PTH103, PTH114, PTH118, PTH211
+# ruff: noqa: PTH103, PTH114, PTH118, PTH123, PTH211
 
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import shutil
 from collections import deque
@@ -18,16 +19,24 @@ from pathlib import Path, PurePosixPath
 from tempfile import mkdtemp
 
 from eagleray.contract import DatasetError, StorageError
+from eagleray.contract.errors import DiskFullError
 from eagleray.datasets.report import shown
 
+# Of linux/fs.h: share the blocks of another file until one of both is written to.
+FICLONE = 0x40049409
+COPY_BYTES = 1 << 20
 SPLIT_FOLDERS = {"train": "train", "val": "valid", "test": "test"}
 
 
 class Placing(StrEnum):
-    """How pictures come into a new dataset, where the file system cannot hard-link them."""
+    """How pictures come into a new dataset: by a hard link, or as said here where the file system has none.
+
+    OWN never links: what is written into the new dataset changes nothing else, and removing the source frees its space.
+    """
 
     COPY = "copy"
     SYMLINK = "symlink"
+    OWN = "own"
 
 
 # Files a thread takes at once, and how many such lots may wait: what is to be written stays bounded in memory.
@@ -43,7 +52,7 @@ class Files:
     To be used as a context; at its end every file is there, or the first error is raised.
 
     Attributes:
-        placing: what is done where a hard link cannot be made.
+        placing: whether pictures are linked, and what is done where they cannot be.
         renamed: how many pictures got another name because theirs was taken.
         on_place: puts a picture there in another way, a mended copy say; returns False to leave it to `place`.
     """
@@ -125,6 +134,9 @@ def put(source: Path, path: str, placing: Placing) -> None:
     """Hard-link `source`, or do what `placing` says where that cannot be. Raises DatasetError, OSError."""
     # A hard link to a symbolic link would be one, too, and lead nowhere from the new dataset.
     real = os.path.realpath(source) if os.path.islink(source) else source
+    if placing is Placing.OWN:
+        copy_file(real, path)
+        return
     try:
         os.link(real, path)
     except OSError as error:
@@ -134,6 +146,17 @@ def put(source: Path, path: str, placing: Placing) -> None:
             os.symlink(real, path)
         else:
             shutil.copyfile(real, path)
+
+
+def copy_file(source: str | Path, path: str) -> None:
+    """A copy that takes space of its own only where it is changed, if the file system can. Raises OSError."""
+    with open(source, "rb") as read, open(path, "xb") as written:
+        try:
+            fcntl.ioctl(written.fileno(), FICLONE, read.fileno())
+        except OSError as error:
+            if error.errno not in (errno.EXDEV, errno.EINVAL, errno.ENOTTY, errno.ENOTSUP, errno.ENOSYS, errno.EPERM):
+                raise
+            shutil.copyfileobj(read, written, COPY_BYTES)
 
 
 def write_new(path: str, text: str) -> None:
@@ -152,7 +175,8 @@ def new_folder(into: Path) -> Iterator[Path]:
 
     Raises:
         DatasetError: `into` holds something.
-        StorageError: the disk is full, or a file cannot be read or written.
+        DiskFullError: there is no room.
+        StorageError: a file cannot be read or written.
     """
     if into.exists() and (not into.is_dir() or any(into.iterdir())):
         raise DatasetError(f"{shown(into)} is not an empty folder.", "Name a folder that does not exist yet.")
@@ -166,7 +190,8 @@ def new_folder(into: Path) -> Iterator[Path]:
         partial.rename(into)
     except OSError as error:
         place = f" ({shown(error.filename)})" if error.filename else ""
-        raise StorageError(
+        kind = DiskFullError if error.errno in (errno.ENOSPC, errno.EDQUOT) else StorageError
+        raise kind(
             f"The new dataset {shown(into)} cannot be made: {error.strerror or error}{place}.",
             "Free some space, or name another folder; nothing was left behind.",
         ) from None

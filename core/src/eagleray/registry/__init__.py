@@ -10,6 +10,7 @@ from eagleray.registry.models import DatasetRecord, DatasetVersion, Imported, So
 from eagleray.registry.names import Reference, parse_reference
 from eagleray.registry.progress import Progress
 from eagleray.registry.registry import DatasetRegistry
+from eagleray.registry.removal import sweep_datasets
 from eagleray.registry.sources.opening import SourceRules
 
 __all__ = [
@@ -25,4 +26,5 @@ __all__ = [
     "Source",
     "SourceRules",
     "parse_reference",
+    "sweep_datasets",
 ]

@@ -41,7 +41,9 @@ class ImportOptions:
         format: a name of `eagleray.datasets.FORMATS`; None: by what lies there.
         edit: classes and splits of the version; a validation split that is made.
         mend: keep a mended copy instead of refusing faults.
+        allow_loss: of a mended or changed copy: leave out what the task does not read, masks beside boxes say.
         note, created_by: kept with the version.
+        only_own: no version is added to a dataset that someone else than `created_by` made.
     """
 
     task: str | None = None
@@ -50,6 +52,8 @@ class ImportOptions:
     mend: bool = False
     note: str = ""
     created_by: str = ""
+    allow_loss: bool = False
+    only_own: bool = False
 
 
 @dataclass(frozen=True)
@@ -107,12 +111,14 @@ def _changed(folder: Path, temporary: Path, options: ImportOptions) -> tuple[Pat
     """A copy of the dataset as it is wished, in its own format, and what was mended."""
     done: tuple[str, ...] = ()
     if options.mend:
-        mended = fix(validate(folder, options.task, options.format), temporary / "mended")
+        report = validate(folder, options.task, options.format)
+        mended = fix(report, temporary / "mended", allow_loss=options.allow_loss)
         folder, done = mended.path, mended.done
     if options.edit:
         name = options.format or detect_format(folder)
-        convert(folder, name, temporary / "edited", source_format=name, task=options.task, edit=options.edit)
-        folder = temporary / "edited"
+        into, loss = temporary / "edited", options.allow_loss
+        convert(folder, name, into, source_format=name, task=options.task, edit=options.edit, allow_loss=loss)
+        folder = into
     return folder, done
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import PurePosixPath
+from urllib.parse import unquote
 
 from eagleray.storage.layout import quote_name
 
@@ -19,6 +20,11 @@ def prefix(dataset_id: str) -> str:
 def name_key(name: str) -> str:
     """Names that differ only in the case of letters are one: not every file system tells them apart."""
     return f"{NAMES}/{quote_name(name.lower())}.json"
+
+
+def name_of(key: str) -> str:
+    """The name, in lower case, that `name_key` made `key` of."""
+    return unquote(key.removeprefix(f"{NAMES}/").removesuffix(".json"))
 
 
 def record_key(dataset_id: str) -> str:

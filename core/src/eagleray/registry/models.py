@@ -12,9 +12,18 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from eagleray.contract import Dataset, Split
+from eagleray.contract.errors import EaglerayError
 
 SourceType = Literal["upload", "roboflow", "url", "folder", "s3"]
 _CONFIG = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+class NotOwnedError(EaglerayError):
+    """The dataset was imported by someone else, and whoever asks may change only their own."""
+
+    code = "forbidden"
+    exit_code = 2
+    http_status = 403
 
 
 def _now() -> datetime:
@@ -80,6 +89,14 @@ class DatasetRecord(BaseModel):
     moving_to: int | None = None
     last_number: int = 0
     deleted: bool = False
+
+    def require_owner(self, name: str) -> None:
+        """Raises NotOwnedError where `name` did not import it."""
+        if self.created_by != name:
+            raise NotOwnedError(
+                f"'{self.name}' was imported by {self.created_by or 'someone else'}.",
+                "A key that is bound to projects changes and deletes only what it imported itself.",
+            )
 
 
 class DatasetVersion(BaseModel):

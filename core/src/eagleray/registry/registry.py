@@ -5,21 +5,22 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from eagleray.contract.errors import ConfigError, UnknownNameError
-from eagleray.datasets import convert
+from eagleray.datasets import Placing, convert
 from eagleray.datasets.report import shown
 from eagleray.registry import keys
 from eagleray.registry.check import ImportOptions, prepared
 from eagleray.registry.compare import Comparison, compare_versions
 from eagleray.registry.fetching import fetch_version, materialise_version, require_free
 from eagleray.registry.files import read_files
-from eagleray.registry.lease import Lease
 from eagleray.registry.limits import Limits
 from eagleray.registry.models import DatasetRecord, DatasetVersion, Imported, Source, SourceType
 from eagleray.registry.names import check_name, is_reference, new_id, parse_reference
 from eagleray.registry.progress import Progress, quiet
+from eagleray.registry.removal import lease_of, remove_dataset
 from eagleray.registry.shelf import Shelf
 from eagleray.registry.sources.opening import SourceRules, name_from, open_archive, open_source
 from eagleray.registry.sources.temporary import temporary_folder
@@ -105,14 +106,17 @@ class DatasetRegistry:
 
         Raises:
             DatasetError: it has faults, or is more than `limits` allow; nothing was stored.
+            NotOwnedError: the dataset is someone else's, and `options` ask for one's own.
         """
         check_name(name)
         source = source or Source(type="folder", location=str(folder.absolute()))
         with (
             prepared(folder, self._settings.imports, options, limits, progress) as ready,
-            self._writing(name, source.type, progress, create=True) as (record, writer),
+            self._writing(name, source.type, progress, create_for=options.created_by) as (record, writer),
         ):
             numbers = self._shelf.numbers(record.id)
+            if numbers and options.only_own:
+                record.require_owner(options.created_by)
             newest = self._shelf.read(record.id, numbers[-1]) if numbers else None
             if newest is not None and newest.digest == ready.digest:
                 return Imported(newest, created=False, done=ready.done)
@@ -120,23 +124,25 @@ class DatasetRegistry:
                 record.created_by = options.created_by
             return Imported(writer.commit(ready, source=source, options=options), created=True, done=ready.done)
 
-    def mend(self, reference: str, *, note: str = "", progress: Progress = quiet) -> Imported:
+    def mend(self, reference: str, *, options: ImportOptions = ImportOptions(), progress: Progress = quiet) -> Imported:
         """Make a mended copy of a version the newest one: `eagleray.datasets.fix` says what that does.
+
+        Args:
+            options: `task` and `format` are the version's, whatever they say.
 
         Raises:
             DatasetError: nothing of it can be mended.
         """
         with self.copy_of(reference, progress=progress) as (folder, version):
-            options = ImportOptions(
-                task=version.task, format=version.format, mend=True, note=note or f"{version}, mended"
-            )
+            note = options.note or f"{version}, mended"
+            options = replace(options, task=version.task, format=version.format, mend=True, note=note)
             return self.import_folder(
                 folder, name=version.name, options=options, source=version.source, progress=progress
             )
 
     @contextmanager
     def copy_of(self, reference: str, *, progress: Progress = quiet) -> Iterator[tuple[Path, DatasetVersion]]:
-        """A version's files in a folder to read, gone at the end; fetched by way of this node's cache."""
+        """A version's files in a folder to read, gone at the end; they are those of this node's cache."""
         version = self.show(reference)
         cache = NodeCache(self._settings.cache, self._settings.cache_max_bytes)
         with temporary_folder(self._settings.imports) as temporary:
@@ -150,6 +156,10 @@ class DatasetRegistry:
         """A dataset by name or id."""
         return self._shelf.find(dataset)
 
+    def remains(self, dataset: str) -> DatasetRecord:
+        """As `find`, also what a first import or a removal that broke off has left."""
+        return self._shelf.remains(dataset)
+
     def show(self, reference: str) -> DatasetVersion:
         """The version that `reference` (`name`, `name@3`, an id, …) names; the newest where it names none."""
         return self._shelf.version(parse_reference(reference))
@@ -158,6 +168,9 @@ class DatasetRegistry:
         """All versions of a dataset, newest first."""
         record = self._shelf.find(dataset)
         return [self._shelf.read(record.id, number) for number in reversed(self._shelf.numbers(record.id))]
+
+    def count_versions(self, record: DatasetRecord) -> int:
+        return len(self._shelf.numbers(record.id))
 
     def files(self, reference: str) -> dict[str, FileEntry]:
         """Identity of each file of a version, by its path in the dataset."""
@@ -197,20 +210,31 @@ class DatasetRegistry:
             fetch_version(self._shelf, version, into, progress)
             return version
         with self.copy_of(reference, progress=progress) as (folder, _):
-            convert(folder, format or "", into, source_format=version.format, task=version.task, allow_loss=allow_loss)
+            convert(
+                folder,
+                format or "",
+                into,
+                source_format=version.format,
+                task=version.task,
+                allow_loss=allow_loss,
+                # The copy's files are the node cache's own.
+                placing=Placing.OWN,
+            )
         return version
 
     def delete(self, dataset: str, *, version: int | None = None, progress: Progress = quiet) -> None:
         """Delete one version of a dataset, or all of it. A job that used it keeps its record; its data is gone.
 
+        Without `version` also what a first import or a removal that broke off has left.
+
         Raises:
             ConfigError: the version is the only one.
         """
+        if version is None:
+            remove_dataset(self._shelf, self._shelf.remains(dataset), progress)
+            return
         found = self._shelf.find(dataset)
-        with self._writing(found.name, found.source_type, progress, create=False) as (record, writer):
-            if version is None:
-                writer.remove()
-                return
+        with self._writing(found.name, found.source_type, progress) as (record, writer):
             numbers = self._shelf.numbers(record.id)
             if version not in numbers:
                 raise UnknownNameError(
@@ -259,23 +283,21 @@ class DatasetRegistry:
 
     @contextmanager
     def _writing(
-        self, name: str, source_type: SourceType, progress: Progress, *, create: bool
+        self, name: str, source_type: SourceType, progress: Progress, *, create_for: str | None = None
     ) -> Iterator[tuple[DatasetRecord, DatasetWriter]]:
-        """Hold a dataset alone, made if need be, in the state that its last commit left."""
+        """Hold a dataset alone, in the state that its last commit left.
+
+        Args:
+            create_for: who makes it where it is not there yet; None: nobody.
+        """
         while True:
-            dataset_id = self._reserve(name) if create else self._shelf.find(name).id
-            lease = Lease(
-                self.store,
-                keys.writers_prefix(dataset_id),
-                what=f"The dataset '{name}'",
-                waiting=lambda holder: progress(f"waiting for {holder}", 0, None),
-            )
-            with lease:
+            dataset_id = self._reserve(name) if create_for is not None else self._shelf.find(name).id
+            with lease_of(self.store, dataset_id, name, progress) as lease:
                 record = self._shelf.record(dataset_id)
                 if record is not None and record.deleted:
                     DatasetWriter(self._shelf, record, lease, progress).remove()
                 elif self._shelf.id_of(name) == dataset_id:
-                    record = record or self._new_record(dataset_id, name, source_type)
+                    record = record or self._new_record(dataset_id, name, source_type, create_for or "")
                     writer = DatasetWriter(self._shelf, record, lease, progress)
                     writer.recover()
                     yield record, writer
@@ -291,8 +313,7 @@ class DatasetRegistry:
                 continue
         return dataset_id
 
-    def _new_record(self, dataset_id: str, name: str, source_type: SourceType) -> DatasetRecord:
-        location = f"{self.store.location}/{keys.prefix(dataset_id)}"
-        record = DatasetRecord(id=dataset_id, name=name, storage_path=location, source_type=source_type)
+    def _new_record(self, dataset_id: str, name: str, source_type: SourceType, created_by: str) -> DatasetRecord:
+        record = self._shelf.new_record(dataset_id, name, source_type=source_type, created_by=created_by)
         self.store.put_bytes(keys.record_key(dataset_id), record.model_dump_json(indent=1).encode())
         return record

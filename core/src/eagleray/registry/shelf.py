@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from eagleray.contract.errors import StorageError, UnknownNameError, unknown_name
 from eagleray.registry import keys
 from eagleray.registry.files import read_files, read_list
-from eagleray.registry.models import DatasetRecord, DatasetVersion
+from eagleray.registry.models import DatasetRecord, DatasetVersion, SourceType
 from eagleray.registry.names import Reference, is_id
 from eagleray.registry.placing import Layout
 from eagleray.storage.store import FileEntry, NotFoundError, Store
@@ -44,6 +44,24 @@ class Shelf:
         dataset_id = dataset if is_id(dataset) else self.id_of(dataset)
         record = self.record(dataset_id) if dataset_id else None
         return None if record is None or record.deleted else record
+
+    def remains(self, dataset: str) -> DatasetRecord:
+        """As `find`, also what a first import or a removal that broke off has left. Raises UnknownNameError."""
+        dataset_id = dataset if is_id(dataset) else self.id_of(dataset)
+        if dataset_id is None or (
+            dataset_id == dataset and next(iter(self.store.list(keys.prefix(dataset_id))), None) is None
+        ):
+            return self.find(dataset)
+        return self.record(dataset_id) or self.new_record(dataset_id, dataset)
+
+    def new_record(
+        self, dataset_id: str, name: str, *, source_type: SourceType = "folder", created_by: str = ""
+    ) -> DatasetRecord:
+        """One that is not in the store yet."""
+        location = f"{self.store.location}/{keys.prefix(dataset_id)}"
+        return DatasetRecord(
+            id=dataset_id, name=name, storage_path=location, source_type=source_type, created_by=created_by
+        )
 
     def id_of(self, name: str) -> str | None:
         """The id that the name stands for; there may be no dataset yet, or no more."""

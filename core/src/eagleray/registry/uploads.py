@@ -9,8 +9,12 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
+import time
+from collections import OrderedDict
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from threading import Lock
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -23,6 +27,11 @@ from eagleray.storage.store import NotFoundError, Store
 UPLOADS = "uploads"
 MAX_PART_BYTES = 8 << 20
 MAX_PARTS = 10_000
+# More than so many parts can hold would never become whole.
+MAX_BYTES = MAX_PARTS * MAX_PART_BYTES
+# The parts that came by way of other processes are asked for so often.
+LIST_AGAIN_S = 20.0
+KNOWN_UPLOADS = 64
 TTL = timedelta(days=7)
 _ID = re.compile(r"[0-9a-f]{32}")
 _PART = re.compile(r".*/parts/(\d{16})-(\d{1,9})-([0-9a-f]{64})")
@@ -72,12 +81,32 @@ class Part(BaseModel):
         return self.start + self.size_bytes
 
 
+@dataclass
+class Known:
+    """An upload as this process saw it last, its own parts since then included; `parts` by key."""
+
+    upload: Upload
+    parts: dict[str, Part]
+    listed_at: float = field(default_factory=time.monotonic)
+
+    def with_received(self) -> Upload:
+        joined: list[tuple[int, int]] = []
+        for part in sorted(self.parts.values(), key=lambda part: part.start):
+            if joined and part.start <= joined[-1][1]:
+                joined[-1] = (joined[-1][0], max(joined[-1][1], part.end))
+            else:
+                joined.append((part.start, part.end))
+        return self.upload.model_copy(update={"received": tuple(joined)})
+
+
 class Uploads:
-    """The uploads of a store."""
+    """The uploads of a store. Safe for threads."""
 
     def __init__(self, store: Store, limits: Limits = Limits()) -> None:
         self._store = store
         self._limits = limits
+        self._known: OrderedDict[str, Known] = OrderedDict()
+        self._lock = Lock()
 
     def create(self, size_bytes: int, sha256: str, *, filename: str = "") -> Upload:
         """Begin one.
@@ -88,9 +117,11 @@ class Uploads:
         Raises:
             ConfigError: it is too large, or `sha256` is not one.
         """
-        if size_bytes > self._limits.max_bytes:
+        most = min(self._limits.max_bytes, MAX_BYTES)
+        if size_bytes > most:
             raise ConfigError(
-                f"An upload of {size_bytes:,} bytes is too large.", f"At most {self._limits.max_bytes:,}."
+                f"An upload of {size_bytes:,} bytes is too large.",
+                f"At most {most:,}. Lay what is larger into a bucket, and import it from there.",
             )
         try:
             upload = Upload(
@@ -111,24 +142,20 @@ class Uploads:
 
     def show(self, upload_id: str) -> Upload:
         """What has come so far. Raises UnknownNameError."""
-        upload = self._session(upload_id)
-        joined: list[tuple[int, int]] = []
-        for part in self._parts(upload_id):
-            if joined and part.start <= joined[-1][1]:
-                joined[-1] = (joined[-1][0], max(joined[-1][1], part.end))
-            else:
-                joined.append((part.start, part.end))
-        return upload.model_copy(update={"received": tuple(joined)})
+        return self._look(upload_id).with_received()
 
     def put(self, upload_id: str, start: int, data: bytes, sha256: str) -> Upload:
         """Take the bytes from `start` on. The same part again is fine.
+
+        `received` of the answer may lack what other processes took in the last seconds; `show` lacks nothing.
 
         Raises:
             UnknownNameError: there is no such upload.
             ConfigError: the part is empty, too large, or outside the upload.
             UploadError: its bytes do not have that sha256, or others came for the same place before.
         """
-        upload = self._session(upload_id)
+        known = self._recent(upload_id)
+        upload = known.upload
         end = start + len(data)
         if not 0 <= start < end <= upload.size_bytes or len(data) > MAX_PART_BYTES:
             raise ConfigError(
@@ -139,7 +166,8 @@ class Uploads:
         if found != sha256.lower():
             raise UploadError(f"The part at {start:,} was damaged on its way: its sha256 is {found}.", "Send it again.")
         key = f"{self._prefix(upload_id)}/parts/{start:016d}-{len(data)}-{found}"
-        parts = self._parts(upload_id)
+        with self._lock:
+            parts = list(known.parts.values())
         others = [part for part in parts if part.key != key and part.start < end and start < part.end]
         if others:
             raise UploadError(
@@ -150,7 +178,11 @@ class Uploads:
             raise UploadError(f"The upload has {MAX_PARTS:,} parts.", "Begin again, with larger parts.")
         self._store.put_bytes(key, data)
         failpoint("upload.after_part")
-        return self.show(upload_id)
+        with self._lock:
+            # Another thread may have listed the parts meanwhile, before this one was there.
+            known = self._known.get(upload_id, known)
+            known.parts[key] = Part(key=key, start=start, size_bytes=len(data), sha256=found)
+            return known.with_received()
 
     def finish(self, upload_id: str, into: Path) -> Upload:
         """Write the whole into the new file `into`, verified. The upload stays until it is deleted.
@@ -185,6 +217,8 @@ class Uploads:
     def delete(self, upload_id: str) -> None:
         """Remove it; one that is not there is fine."""
         if _ID.fullmatch(upload_id):
+            with self._lock:
+                self._known.pop(upload_id, None)
             self._store.delete(self._session_key(upload_id))
             self._store.delete_prefix(self._prefix(upload_id))
 
@@ -201,6 +235,24 @@ class Uploads:
                 self.delete(upload_id)
                 removed += 1
         return removed
+
+    def _recent(self, upload_id: str) -> Known:
+        """Listing every part for each of thousands would take hours in a bucket."""
+        with self._lock:
+            known = self._known.get(upload_id)
+        if known is None or time.monotonic() - known.listed_at > LIST_AGAIN_S:
+            known = self._look(upload_id)
+        return known
+
+    def _look(self, upload_id: str) -> Known:
+        """As the store has it now. Raises UnknownNameError."""
+        known = Known(self._session(upload_id), {part.key: part for part in self._parts(upload_id)})
+        with self._lock:
+            self._known[upload_id] = known
+            self._known.move_to_end(upload_id)
+            while len(self._known) > KNOWN_UPLOADS:
+                self._known.popitem(last=False)
+        return known
 
     def _session(self, upload_id: str) -> Upload:
         if _ID.fullmatch(upload_id):

@@ -13,15 +13,18 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from eagleray.contract.errors import StorageError
+from eagleray.contract.errors import DiskFullError, StorageError
 from eagleray.storage.store import CHUNK_BYTES, TEMPORARY_PREFIX, FileEntry
 
-
-class DiskFullError(StorageError):
-    """There is no room for what is to be written."""
-
-    code = "disk-full"
-    http_status = 507
+__all__ = [
+    "DiskFullError",
+    "disk_errors",
+    "make_folders",
+    "remove_older",
+    "sync_folder",
+    "temporary_file",
+    "write_file",
+]
 
 
 @contextmanager

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-from eagleray.contract.errors import DatasetError, StorageError
+from eagleray.contract.errors import DatasetError
 from eagleray.registry.limits import Limits
+from eagleray.storage.disk import DiskFullError
 
 CHUNK_BYTES = 1 << 20
 PART = "Import a part of it."
@@ -42,7 +43,7 @@ class Budget:
             raise DatasetError(f"{self._what} holds more than {self._limits.max_files:,} files.", PART)
 
     def count_bytes(self, count: int) -> None:
-        """Raises DatasetError, or StorageError where the disk would get full."""
+        """Raises DatasetError, or DiskFullError where the disk would get full."""
         self.size_bytes += count
         self._unchecked_bytes += count
         if self.size_bytes > self._limits.max_bytes:
@@ -58,17 +59,17 @@ class Budget:
             self.check_disk(0)
 
     def expect(self, size_bytes: int) -> None:
-        """Refuse at once what says of itself that it is too much. Raises DatasetError, StorageError."""
+        """Refuse at once what says of itself that it is too much. Raises DatasetError, DiskFullError."""
         if size_bytes > self._limits.max_bytes:
             raise DatasetError(f"{self._what} has {size_bytes:,} bytes, more than {self._limits.max_bytes:,}.", PART)
         self.check_disk(size_bytes)
 
     def check_disk(self, needed_bytes: int) -> None:
-        """Raises StorageError where the disk has not `needed_bytes` and some more."""
+        """Raises DiskFullError where the disk has not `needed_bytes` and some more."""
         self._unchecked_bytes = 0
         free = shutil.disk_usage(self._folder).free
         if free < needed_bytes + self._limits.min_free_bytes:
-            raise StorageError(
+            raise DiskFullError(
                 f"{self._what} does not fit: {self._folder} has {free:,} bytes free, {needed_bytes:,} are needed.",
                 "Free some space there, or set EAGLERAY_HOME to a folder on a larger disk.",
             )

@@ -31,8 +31,8 @@ def unpack_zip(archive: Path, into: Path, limits: Limits, progress: Progress, wh
     packed_bytes = archive.stat().st_size
     budget = Budget(what, into, limits, lambda: packed_bytes)
     with archive.open("rb") as file:
-        _check_directory(file, limits, what)
         try:
+            _check_directory(file, limits, what)
             with zipfile.ZipFile(file) as opened:
                 _unpack(opened, into, budget, progress, what)
         except (*BROKEN, OSError) as error:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import secrets
 from contextlib import suppress
 from typing import Any
+
+from botocore.exceptions import BotoCoreError, ClientError
 
 from eagleray.contract.errors import StorageError
 from eagleray.storage.s3.bucket import Bucket
 from eagleray.storage.s3.options import MAX_SINGLE_BYTES
+from eagleray.storage.s3.retries import BROKEN, code_of
+from eagleray.storage.s3.upload import WRITER
+from eagleray.storage.store import NotFoundError
 
 
 def copy_object(bucket: Bucket, source_key: str, key: str) -> None:
@@ -24,7 +30,9 @@ def copy_object(bucket: Bucket, source_key: str, key: str) -> None:
 
 def _in_parts(bucket: Bucket, source: dict[str, str], key: str, size_bytes: int, head: dict[str, Any]) -> None:
     part_bytes = bucket.options.parts_of(size_bytes, bucket.options.copy_part_bytes)
-    upload = bucket.call("create_multipart_upload", key, Metadata=head.get("Metadata", {}))["UploadId"]
+    writer = secrets.token_hex(8)
+    metadata = {**head.get("Metadata", {}), WRITER: writer}
+    upload = bucket.call("create_multipart_upload", key, Metadata=metadata)["UploadId"]
     parts = []
     try:
         for number, start in enumerate(range(0, size_bytes, part_bytes), 1):
@@ -39,8 +47,25 @@ def _in_parts(bucket: Bucket, source: dict[str, str], key: str, size_bytes: int,
                 CopySourceRange=f"bytes={start}-{last}",
             )
             parts.append({"PartNumber": number, "ETag": copied["CopyPartResult"]["ETag"]})
-        bucket.call("complete_multipart_upload", key, paced=True, UploadId=upload, MultipartUpload={"Parts": parts})
+        _complete(bucket, key, upload, parts, writer)
     except BaseException:
         with suppress(StorageError):
             bucket.call("abort_multipart_upload", key, UploadId=upload)
         raise
+
+
+def _complete(bucket: Bucket, key: str, upload: str, parts: list[dict[str, Any]], writer: str) -> None:
+    try:
+        bucket.attempt("complete_multipart_upload", key, paced=True, UploadId=upload, MultipartUpload={"Parts": parts})
+    except (ClientError, BotoCoreError, *BROKEN) as error:
+        # The answer to a success got lost, and the upload is gone when it is asked for again.
+        if code_of(error) == "NoSuchUpload" and _was_made_by(writer, bucket, key):
+            return
+        raise bucket.explain(error, "complete_multipart_upload", key) from error
+
+
+def _was_made_by(writer: str, bucket: Bucket, key: str) -> bool:
+    try:
+        return bool(bucket.call("head_object", key).get("Metadata", {}).get(WRITER) == writer)
+    except NotFoundError:
+        return False
