@@ -124,4 +124,30 @@ def test_files_that_come_after_the_end_are_named(store: BucketLike, run: RunReco
     store.put_bytes(f"{run.prefix}/last.pt", b"m")
     note_artifacts(store, 1)
     note_artifacts(store, 404)
-    assert JobRecords(store).load(1).artifacts.last == f"{store.location}/{run.prefix}/last.pt"
+    record = JobRecords(store).load(1)
+    assert record.artifacts.last == f"{store.location}/{run.prefix}/last.pt"
+    assert not record.resumable
+
+
+def test_a_checkpoint_that_comes_after_the_end_makes_a_stopped_job_resumable(
+    store: BucketLike, run: RunRecord, settings: Settings
+) -> None:
+    report(run, 1)
+    run.finish(Phase.CANCELLED, "stopped")
+    run.flush(settings)
+    assert not JobRecords(store).load(1).resumable
+    store.put_bytes(f"{run.prefix}/last.pt", b"m")
+    note_artifacts(store, 1)
+    assert JobRecords(store).load(1).resumable
+
+
+def test_a_store_that_is_away_at_the_end_does_not_take_a_checkpoint_that_it_has_confirmed(
+    store: BucketLike, run: RunRecord, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: object) -> None:
+        raise StorageError("Nothing answers.")
+
+    monkeypatch.setattr(store, "list", away)
+    run.note_checkpoint()
+    run.finish(Phase.CANCELLED, "stopped")
+    assert run.record.resumable
