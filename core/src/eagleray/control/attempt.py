@@ -166,7 +166,6 @@ class Attempt:
             time.sleep(1.0)
 
     def _tell(self, message: Plain) -> None:
-        self._show(message)
         data = {name: value for name, value in message.items() if name != "event"}
         kind = str(message["event"])
         if kind == "environment":
@@ -176,6 +175,8 @@ class Attempt:
             self._reporter.emit("facts", **facts)
         elif kind != "phase" or data["phase"] not in _UNSAID:
             self._reporter.emit(kind, **data)
+        # Last: it raises where its reader is gone, and the control plane shall know all the same.
+        self._show(message)
 
     def _finish(self, outcome: str, failure: Failure | None, record: JobRecord | None) -> None:
         facts: dict[str, Any] = {}
