@@ -12,6 +12,8 @@ from eagleray.datasets.records import Annotation, BoxXYXY
 SLACK = 1.0
 # Square pixels; what programs write by a slip of the hand is less.
 MIN_AREA = 1e-6
+# Pixels; writers round what is less to nothing.
+MIN_SIDE = 1e-6
 
 
 class RowError(ValueError):
@@ -66,7 +68,7 @@ def inside(annotation: Annotation, width: int, height: int, *, mend: bool) -> tu
         x1, y1, x2, y2 = box
         if not math.isfinite(x1 + y1 + x2 + y2):
             raise RowError(f"the box {rounded(box)} is not finite", "Every coordinate is a number.", "not-finite")
-        if x2 <= x1 or y2 <= y1:
+        if x2 - x1 < MIN_SIDE or y2 - y1 < MIN_SIDE:
             fix = "Remove it, or give it a width and a height."
             raise RowError(f"the box {rounded(box)} has no area", fix, "no-area")
         if x1 < 0 or y1 < 0 or x2 > width or y2 > height:

@@ -14,7 +14,7 @@ from typing import Any
 from PIL import Image
 
 from eagleray.datasets.records import ImageRecord
-from eagleray.datasets.report import Findings, listed
+from eagleray.datasets.report import Findings, is_text, listed
 
 # The suffixes of each kind; the first is what a mended copy writes.
 KINDS = {
@@ -78,7 +78,9 @@ def find_images(folder: Path, findings: Findings, known: frozenset[str] = frozen
     others: list[Path] = []
     for path in walk(folder):
         suffix = path.suffix.lower()
-        if suffix not in known:
+        if suffix in SUFFIXES and not is_text(str(path.relative_to(folder))):
+            findings.fault(path, "the name is not UTF-8 text", "Rename the picture.", code="image-name")
+        elif suffix not in known:
             (images if suffix in SUFFIXES else others).append(path)
     others = [path for path in others if path.name not in {"Thumbs.db", "desktop.ini"}]
     if others:

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+
+from eagleray.datasets.images import SUFFIXES
+from eagleray.datasets.report import Findings, is_text, listed
 
 WORDS = {
     "train": "train",
@@ -18,6 +22,8 @@ WORDS = {
 }
 # A file beside the others, which nearly all are.
 PLAIN = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_. -]*")
+# Bytes that file systems take for one part of a path.
+MAX_PART_BYTES = 255
 SPLIT_FOLDERS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
 
 
@@ -31,10 +37,10 @@ def split_of(path: Path, root: Path) -> str | None:
 
 
 def safe_name(name: str, folder: Path) -> str | None:
-    """`name` in posix form, relative to `folder`; None where it leads out of it."""
+    """`name` in posix form, relative to `folder`; None where it leads out of it, or can be no file's name."""
     if PLAIN.fullmatch(name):
-        return name
-    if not name or "\0" in name:
+        return name if len(name) <= MAX_PART_BYTES else None
+    if not name or "\0" in name or not is_text(name):
         return None
     text = name.replace("\\", "/")
     if text.startswith("/"):
@@ -43,7 +49,65 @@ def safe_name(name: str, folder: Path) -> str | None:
     parts = PurePosixPath(text).parts
     if not parts or ".." in parts or re.match("[A-Za-z]:", parts[0]):
         return None
+    if any(len(part.encode("utf-8")) > MAX_PART_BYTES for part in parts):
+        return None
     return PurePosixPath(*parts).as_posix()
+
+
+def is_there(folder: Path, name: str) -> bool:
+    """Whether a file lies there; never raises, and is asked once for each picture, so without making a Path."""
+    return os.path.isfile(f"{folder}/{name}")  # noqa: PTH113
+
+
+@dataclass
+class Named:
+    """What annotation files name of the pictures in their folders; when every split was read, the others are said.
+
+    Attributes:
+        folders: split → folder of its pictures, relative to `root`.
+    """
+
+    root: Path
+    folders: Mapping[str, str]
+    findings: Findings
+    _names: dict[str, set[str]] = field(default_factory=dict)
+    _said: bool = False
+
+    def read(self, split: str, names: set[str]) -> None:
+        """All of `split` was read; `names` are relative to its folder."""
+        self._names[split] = names
+        if self._said or len(self._names) < len(self.folders):
+            return
+        self._said = True
+        named = {f"{self._prefix(self.folders[each])}{name}" for each, found in self._names.items() for name in found}
+        self._names = {}
+        others: set[str] = set()
+        for folder in dict.fromkeys(self.folders.values()):
+            prefix = self._prefix(folder)
+            others.update(path for name in pictures_below(self.root / folder) if (path := prefix + name) not in named)
+        if others:
+            words = f"{len(others)} pictures lie there that no annotation file names: {listed(sorted(others))}."
+            self.findings.warn(words, code="image-unnamed", fix="Name them, or remove them: they are not read.")
+
+    @staticmethod
+    def _prefix(folder: str) -> str:
+        return "" if folder == "." else f"{folder}/"
+
+
+def pictures_below(folder: Path) -> list[str]:
+    """The names of the visible pictures below `folder`, in posix form."""
+    found = []
+    start = len(str(folder)) + 1
+    for parent, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        prefix = f"{parent}/"[start:]
+        found += [prefix + name for name in names if not name.startswith(".") and is_picture(name)]
+    return found
+
+
+def is_picture(name: str) -> bool:
+    stem, dot, suffix = name.rpartition(".")
+    return bool(stem) and f"{dot}{suffix.lower()}" in SUFFIXES
 
 
 def folder_with(root: Path, beside: Path, first: str, names: Sequence[str]) -> str:
@@ -64,7 +128,7 @@ def folder_with(root: Path, beside: Path, first: str, names: Sequence[str]) -> s
     there = [folder for folder in dict.fromkeys(candidates) if folder.is_dir() and folder.is_relative_to(root)]
     for folder in there:
         name = safe_name(first, folder) if first else None
-        if name and (folder / name).is_file():
+        if name and is_there(folder, name):
             return folder.relative_to(root).as_posix()
     chosen = next((folder for folder in there if folder not in (beside, root)), root)
     return chosen.relative_to(root).as_posix()

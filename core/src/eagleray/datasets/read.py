@@ -15,6 +15,7 @@ from eagleray.datasets.scan import dataset_of, scan
 # What a task's datasets usually are; its words are used where nothing is recognised.
 USUAL = {IMAGE_CLASSIFICATION: "imagefolder", IMAGE_TEXT_TO_TEXT: "jsonl"}
 NEEDED = {"train": "nothing can be learnt", "val": "the best epoch cannot be chosen"}
+MADE = " Or have it made of train: `eagleray datasets import … --validation 0.2`, over HTTP the key `validation`."
 SERVED = tuple(dict.fromkeys(task for form in FORMATS.values() for task in form.reads))
 
 
@@ -87,7 +88,7 @@ def require_splits(info: DatasetInfo, form: Format) -> None:
     for split, use in NEEDED.items():
         if split not in info.images:
             message = f"The dataset {shown(info.root)} has no {split} split, so {use}."
-            raise DatasetError(message, form.split_hint(split))
+            raise DatasetError(message, form.split_hint(split) + (MADE if split == "val" else ""))
 
 
 def folder_of(given: Path) -> Path:

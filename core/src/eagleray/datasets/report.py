@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from pathlib import Path
 from eagleray.contract import Dataset, DatasetError, Split
 
 MAX_NAMED = 10
+SURROGATES = re.compile("[\ud800-\udfff]")
 # Of one kind; the rest is counted, so that a million faults fit in bounded memory.
 MAX_KEPT = 1000
 
@@ -55,7 +57,8 @@ CODES = {
     "image-unreadable": ("error", "a picture is empty, truncated, damaged or of another kind of file"),
     "image-too-large": ("error", "a picture has more than 100,000,000 pixels"),
     "image-missing": ("error", "an annotation file names a picture that is not there, or that lies outside"),
-    "image-name": ("error", "two pictures of a split would take the same label"),
+    "image-name": ("error", "two pictures of a split would take the same label, or a name is not UTF-8 text"),
+    "image-unnamed": ("warning", "pictures lie there that no annotation file names; they are not read"),
     "image-mislabelled": ("warning", "the content is another picture format than the suffix says"),
     "image-orientation": ("warning", "EXIF data turn the picture; frameworks differ in whether they obey"),
     "image-size": ("both", "the size in the annotation file is not the picture's"),
@@ -68,11 +71,14 @@ CODES = {
     "label-orphan": ("error", "labels without their picture"),
     "row": ("error", "a row has the wrong number or kind of columns"),
     "not-finite": ("error", "a coordinate is NaN or infinite"),
-    "outside": ("both", "a coordinate lies outside its picture; up to a pixel is a warning"),
+    "outside": (
+        "both",
+        "a coordinate lies outside its picture; a warning up to a pixel, and of a row in 0..1",
+    ),
     "no-area": ("error", "a box or an outline has no area"),
     "class-id": ("error", "a class that the dataset does not have"),
     "class-empty": ("both", "a class without any object; an error where the layout needs one"),
-    "class-name": ("warning", "two classes have the same name"),
+    "class-name": ("both", "two classes have the same name; an error where a name is not UTF-8 text"),
     "background": ("warning", "pictures without any object"),
     "row-repeated": ("warning", "a row repeats another of the same picture"),
     "id-repeated": ("both", "an id that must be unique is not; an error for pictures"),
@@ -181,6 +187,11 @@ class Findings:
 
 def relative(path: Path, root: Path) -> Path:
     return path.relative_to(root) if path.is_relative_to(root) else path
+
+
+def is_text(name: str) -> bool:
+    """Whether UTF-8 can hold it: a file's name of other bytes and an escape in JSON may give text that it cannot."""
+    return name.isascii() or not SURROGATES.search(name)
 
 
 def shown(value: object, limit: int = 200) -> str:

@@ -29,7 +29,7 @@ from eagleray.datasets.formats.coco_layout import (
 from eagleray.datasets.formats.coco_writer import CocoWriter
 from eagleray.datasets.geometry import RowError, inside
 from eagleray.datasets.images import header
-from eagleray.datasets.places import safe_name
+from eagleray.datasets.places import Named, is_there, safe_name
 from eagleray.datasets.records import Annotation, DatasetInfo, DatasetWriter, ImageRecord
 from eagleray.datasets.report import Findings, shown
 from eagleray.datasets.writing import Files
@@ -44,6 +44,7 @@ class CocoSource:
     class_ids: dict[Id, int]
     findings: Findings
     mend: bool
+    named: Named
 
     def records(self, split: str) -> Iterator[ImageRecord]:
         index = self.indexes[split]
@@ -62,12 +63,12 @@ class CocoSource:
                 yield ImageRecord(name, path, width, height, split, found)
         finally:
             os.close(descriptor)
+        self.named.read(split, names)
 
     def name_of(self, image: CocoImage, folder: Path, names: set[str], path: Path) -> str | None:
         """The picture's name below `folder`; None where it cannot be had, which is noted."""
         name = safe_name(image.file_name, folder)
-        # Once for every picture of a large set, so without making a Path.
-        if name is None or not os.path.isfile(f"{folder}/{name}"):  # noqa: PTH113
+        if name is None or not is_there(folder, name):
             what = f"the picture {shown(image.file_name)} is not in {shown(folder.name)}/"
             self.findings.fault(path, what, "Add the picture, or remove its entry.", code="image-missing")
             return None
@@ -167,7 +168,8 @@ def open_coco(given: Path, task: str | None, findings: Findings, *, mend: bool) 
         skeleton,
         also_held(indexes, task),
     )
-    return CocoSource(info, indexes, {found.id: number for number, found in enumerate(categories)}, findings, mend)
+    class_ids = {found.id: number for number, found in enumerate(categories)}
+    return CocoSource(info, indexes, class_ids, findings, mend, Named(root, images, findings))
 
 
 def recognise_coco(given: Path) -> str:

@@ -15,12 +15,14 @@ import numpy as np
 
 from eagleray.contract import DatasetError
 from eagleray.datasets.formats.json_stream import Batch, JsonStream
-from eagleray.datasets.report import Findings, shown
+from eagleray.datasets.report import Findings, is_text, shown
 
 Id = int | str
 FIX = "Look at that entry in the file; docs/datasets.md says what each key holds."
 # Annotations of one picture that lie this close together are read at once.
 NEAR = 1 << 16
+# A hundred thousand classes and more; all of them are held in memory.
+MAX_CATEGORY_BYTES = 8 << 20
 
 
 class CocoImage(msgspec.Struct, gc=False):
@@ -107,6 +109,7 @@ class Building:
     ids: array[int] = field(default_factory=lambda: array("q"))
     outlined: int = 0
     posed: int = 0
+    category_bytes: int = 0
 
     def number(self, image_id: Id) -> int:
         """A picture's place among the ids seen, whichever of `images` and `annotations` comes first in the file."""
@@ -126,8 +129,25 @@ class Building:
         return row + count_of(batch)
 
     def add_categories(self, batch: Batch, row: int) -> int:
-        self.categories += [found for found in entries(batch, CocoCategory, "categories", row, self) if found]
+        self.category_bytes += len(batch.text)
+        if self.category_bytes > MAX_CATEGORY_BYTES:
+            raise DatasetError(
+                f"{shown(self.path)}: `categories` is longer than {MAX_CATEGORY_BYTES} bytes.", "Name the classes only."
+            )
+        for offset, found in enumerate(entries(batch, CocoCategory, "categories", row, self)):
+            if found is not None:
+                self.categories.append(self.named(found, row + offset))
         return row + count_of(batch)
+
+    def named(self, category: CocoCategory, row: int) -> CocoCategory:
+        """With names that can be written; where one cannot, that is noted and it is escaped."""
+        names = [category.name, *(category.keypoints or ())]
+        if all(map(is_text, names)):
+            return category
+        what = f"categories[{row}]: the name {shown(', '.join(names), 80)} is not UTF-8 text"
+        self.findings.fault(self.path, what, "Rename it.", row + 1, code="class-name")
+        name, *keypoints = (text.encode("utf-8", "backslashreplace").decode("utf-8") for text in names)
+        return CocoCategory(category.id, name, category.supercategory, keypoints or None, category.skeleton)
 
     def add_annotations(self, batch: Batch, row: int) -> int:
         keys = entries(batch, CocoKey, "annotations", row, self)

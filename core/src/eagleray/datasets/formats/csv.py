@@ -11,7 +11,7 @@ from pathlib import Path
 from eagleray.contract import DatasetError
 from eagleray.contract.tasks import IMAGE_CLASSIFICATION
 from eagleray.datasets.formats.base import Format
-from eagleray.datasets.places import WORDS, folder_with, safe_name, split_of
+from eagleray.datasets.places import WORDS, Named, folder_with, is_there, safe_name, split_of
 from eagleray.datasets.records import Annotation, DatasetInfo, DatasetWriter, ImageRecord
 from eagleray.datasets.report import Findings, shown
 from eagleray.datasets.writing import SPLIT_FOLDERS, Files
@@ -20,6 +20,9 @@ IMAGE = ("image", "filename", "file_name", "file", "path", "filepath", "image_pa
 LABEL = ("label", "class", "category", "target", "class_name", "label_name", "species")
 SPLIT = ("split", "set", "subset", "dataset")
 MAX_FIELD = 1 << 16
+MAX_ROW = 1 << 20
+# All of them are held in memory.
+MAX_CLASSES = 100_000
 FIX = "The first line is `image,label` or `image,label,split`; then one picture a line."
 
 
@@ -37,10 +40,11 @@ class Table:
         """Line, picture, class and split of every sound row."""
         width = max(self.image, self.label, self.split_column or 0) + 1
         with open_text(self.path, mend=mend) as file:
-            reader = csv.reader(file, strict=True)
+            lines = Lines(file)
+            reader = csv.reader(lines, strict=True)
             try:
                 next(reader, None)
-                for row in reader:
+                for row in lines.each_row(reader):
                     if not any(map(str.strip, row)):
                         continue
                     if len(row) < width:
@@ -54,9 +58,41 @@ class Table:
                         findings.fault(self.path, what, FIX, reader.line_num)
                         continue
                     yield reader.line_num, name, label, split
+            except RowTooLongError as error:
+                findings.fault(self.path, str(error), FIX, reader.line_num + 1, code="file-too-large")
             except (csv.Error, UnicodeDecodeError) as error:
                 what = f"not CSV: {shown(error, 80)}"
                 findings.fault(self.path, what, "Save it as UTF-8 CSV.", reader.line_num, code="file-malformed")
+
+
+class RowTooLongError(ValueError):
+    """A row is longer than `MAX_ROW` characters."""
+
+
+@dataclass
+class Lines:
+    """The lines of a file for `csv.reader`, which holds a whole row: no row may be longer than `MAX_ROW`."""
+
+    file: io.TextIOWrapper
+    taken: int = 0
+
+    def __iter__(self) -> Lines:
+        return self
+
+    def __next__(self) -> str:
+        line = self.file.readline(MAX_ROW + 1)
+        self.taken += len(line)
+        if self.taken > MAX_ROW:
+            raise RowTooLongError(f"a row longer than {MAX_ROW} characters")
+        if not line:
+            raise StopIteration
+        return line
+
+    def each_row(self, reader: Iterator[list[str]]) -> Iterator[list[str]]:
+        self.taken = 0
+        for row in reader:
+            self.taken = 0
+            yield row
 
 
 def open_text(path: Path, *, mend: bool = False) -> io.TextIOWrapper:
@@ -75,6 +111,7 @@ class CsvSource:
     tables: tuple[Table, ...]
     findings: Findings
     mend: bool
+    named: Named
 
     def records(self, split: str) -> Iterator[ImageRecord]:
         ids = {name: number for number, name in enumerate(self.info.classes)}
@@ -85,7 +122,7 @@ class CsvSource:
                 if found != split:
                     continue
                 name = safe_name(given, folder)
-                if name is None or not (folder / name).is_file():
+                if name is None or not is_there(folder, name):
                     what = f"the picture {shown(given)} is not in {shown(folder.name)}/"
                     self.findings.fault(table.path, what, "Add it, or remove the row.", line, code="image-missing")
                 elif name in names:
@@ -94,6 +131,7 @@ class CsvSource:
                 else:
                     names.add(name)
                     yield ImageRecord(name, folder / name, 0, 0, split, (Annotation(ids[label]),))
+        self.named.read(split, names)
 
 
 def open_csv(given: Path, task: str | None, findings: Findings, *, mend: bool) -> CsvSource:
@@ -109,6 +147,8 @@ def open_csv(given: Path, task: str | None, findings: Findings, *, mend: bool) -
     for table in tables:
         for _, name, label, split in table.rows(silent, mend=mend):
             classes.add(label)
+            if len(classes) > MAX_CLASSES:
+                raise DatasetError(f"{shown(table.path)} has more than {MAX_CLASSES:,} classes.", FIX)
             first.setdefault(split, (table, name))
     images = {split: folder_with(root, table.path.parent, name, [split]) for split, (table, name) in first.items()}
     labels = {split: table.path.relative_to(root).as_posix() for split, (table, _) in first.items()}
@@ -117,8 +157,9 @@ def open_csv(given: Path, task: str | None, findings: Findings, *, mend: bool) -
         findings.raise_faults()
         silent.raise_faults()
         raise DatasetError(f"{shown(tables[0].path)} has no row.", FIX)
-    info = DatasetInfo(root, "csv", IMAGE_CLASSIFICATION, tuple(sorted(classes)), images, labels)
-    return CsvSource(info, tables, findings, mend)
+    names = tuple(table.path.relative_to(root).as_posix() for table in tables)
+    info = DatasetInfo(root, "csv", IMAGE_CLASSIFICATION, tuple(sorted(classes)), images, labels, tables=names)
+    return CsvSource(info, tables, findings, mend, Named(root, images, findings))
 
 
 def table_of(path: Path, root: Path, findings: Findings | None = None) -> Table | None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from eagleray.contract import DatasetError
-from eagleray.datasets.report import Findings, shown
+from eagleray.datasets.report import Findings, is_text, shown
 from eagleray.datasets.yaml import Node, read_yaml
 
 NAMES_FIX = "Write `names: [cat, dog]`, or a mapping with the ids 0, 1, … : `names: {0: cat, 1: dog}`."
@@ -72,7 +72,7 @@ class Description:
         """`kpt_names`, a list or a mapping of class id to one; empty where it is missing or does not fit `count`."""
         value = self.content.get("kpt_names", "")
         names = next(iter(value.values()), "") if isinstance(value, dict) else value
-        found = [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
+        found = [name for name in names if isinstance(name, str) and is_text(name)] if isinstance(names, list) else []
         return tuple(found) if len(found) == count else ()
 
     def _declared(self, split: str) -> str | None:
@@ -140,6 +140,8 @@ def class_names(content: dict[str, Node], path: Path, findings: Findings) -> tup
     classes = tuple(name.strip() for name in found if isinstance(name, str) and name.strip())
     if not classes or len(classes) != len(found):
         raise DatasetError(f"{shown(path)}: names is {shown(names) or 'missing'}.", NAMES_FIX)
+    if odd := [name for name in classes if not is_text(name)]:
+        raise DatasetError(f"{shown(path)}: the name {shown(odd[0])} is not UTF-8 text.", "Rename the class.")
     if twice := sorted({name for name in classes if classes.count(name) > 1}):
         findings.warn(f"data.yaml names a class twice: {shown(', '.join(twice))}.", code="class-name")
     if "nc" in content and integers([content["nc"]]) != [len(classes)]:

@@ -12,7 +12,7 @@ from eagleray.datasets.formats.base import Format
 from eagleray.datasets.formats.description import FOLDERS
 from eagleray.datasets.images import SUFFIXES, find_images
 from eagleray.datasets.records import Annotation, DatasetInfo, DatasetWriter, ImageRecord
-from eagleray.datasets.report import Findings, listed, shown
+from eagleray.datasets.report import Findings, is_text, listed, shown
 from eagleray.datasets.writing import SPLIT_FOLDERS, Files
 
 LAYOUT = "The layout is train/<class>/… and valid/<class>/…, one folder for each class."
@@ -32,7 +32,8 @@ class FolderSource:
         findings, present = self.findings, class_folders(folder)
         alike = "Every split must have the same classes."
         for name in sorted(set(present) - set(self.info.classes)):
-            findings.fault(folder / name, "a class that train does not have", alike, code="class-id")
+            what = "a class that train does not have" if is_text(name) else "the class's name is not UTF-8 text"
+            findings.fault(folder / name, what, alike if is_text(name) else "Rename the folder.", code="class-id")
         loose = [path.name for path in sorted(folder.iterdir()) if path.is_file() and not path.name.startswith(".")]
         if loose:
             words = f"Ignored, because outside the class folders of {folder.name}: {listed(loose)}."
@@ -59,7 +60,7 @@ def open_imagefolder(
             raise DatasetError(f"The dataset {shown(given)} has no train split.", LAYOUT)
         folders = {"train": "."}
     first = given / next(iter(folders.values()))
-    classes = class_folders(first)
+    classes = tuple(name for name in class_folders(first) if is_text(name))
     if not classes:
         raise DatasetError(f"{shown(first)} has no class folders.", LAYOUT)
     if set(classes) <= {"images", "labels"}:

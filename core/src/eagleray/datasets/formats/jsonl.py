@@ -13,9 +13,9 @@ from eagleray.contract import DatasetError
 from eagleray.contract.tasks import IMAGE_TEXT_TO_TEXT
 from eagleray.datasets.formats.base import Format
 from eagleray.datasets.geometry import RowError
-from eagleray.datasets.places import folder_with, safe_name, split_of
+from eagleray.datasets.places import Named, folder_with, is_there, safe_name, split_of
 from eagleray.datasets.records import Annotation, DatasetInfo, DatasetWriter, ImageRecord
-from eagleray.datasets.report import Findings, shown
+from eagleray.datasets.report import Findings, is_text, shown
 from eagleray.datasets.writing import SPLIT_FOLDERS, Files
 
 IMAGE = ("image", "file_name", "image_path", "path")
@@ -35,21 +35,25 @@ class JsonlSource:
     info: DatasetInfo
     findings: Findings
     mend: bool
+    named: Named
 
     def records(self, split: str) -> Iterator[ImageRecord]:
         path = self.info.root / self.info.annotations[split]
         folder = self.info.root / self.info.images[split]
+        names: set[str] = set()
         for line, content in lines_of(path, self.findings, mend=self.mend):
             try:
                 given, turns = row_of(content)
                 name = safe_name(given, folder)
-                if name is None or not (folder / name).is_file():
+                if name is None or not is_there(folder, name):
                     fix = "Add it, or remove the row."
                     raise RowError(f"the picture {shown(given)} is not in {shown(folder.name)}/", fix, "image-missing")
             except RowError as error:
                 self.findings.fault(path, error.what, error.fix, line, code=error.code)
                 continue
+            names.add(name)
             yield ImageRecord(name, folder / name, 0, 0, split, (Annotation(-1, turns=turns),))
+        self.named.read(split, names)
 
 
 def lines_of(path: Path, findings: Findings, *, mend: bool = False) -> Iterator[tuple[int, str]]:
@@ -59,7 +63,7 @@ def lines_of(path: Path, findings: Findings, *, mend: bool = False) -> Iterator[
         if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
             findings.fault(path, "UTF-16, not UTF-8 text", "Save the file as UTF-8.", code="file-encoding")
             if mend:
-                yield from wide_lines(path)
+                yield from wide_lines(path, findings)
             return
         file.seek(3 if head == codecs.BOM_UTF8 else 0)
         number = 0
@@ -79,10 +83,16 @@ def lines_of(path: Path, findings: Findings, *, mend: bool = False) -> Iterator[
                 yield number, text
 
 
-def wide_lines(path: Path) -> Iterator[tuple[int, str]]:
+def wide_lines(path: Path, findings: Findings) -> Iterator[tuple[int, str]]:
     with path.open(encoding="utf-16", errors="replace") as file:
-        for number, line in enumerate(file, start=1):
-            if line.strip():
+        number = 0
+        while line := file.readline(MAX_ROW + 1):
+            number += 1
+            if len(line) > MAX_ROW:
+                findings.fault(path, f"a row longer than {MAX_ROW} characters", FIX, number, code="file-too-large")
+                while line and not line.endswith("\n"):
+                    line = file.readline(MAX_ROW)
+            elif line.strip():
                 yield number, line.strip()
 
 
@@ -101,6 +111,8 @@ def row_of(content: str) -> tuple[str, Turns]:
     turns = turns_of(messages) if messages is not None else pair_of(row)
     if not any(role == "assistant" and text.strip() for role, text in turns):
         raise RowError("no answer", FIX)
+    if not all(is_text(text) for _, text in turns):
+        raise RowError("a text that is not UTF-8", "Write the row again.", "file-encoding")
     return image, turns
 
 
@@ -146,7 +158,8 @@ def open_jsonl(given: Path, task: str | None, findings: Findings, *, mend: bool)
         raise DatasetError(f"{shown(given)} has no .jsonl file.", FIX)
     images = {split: folder_with(root, path.parent, first_image(path), [split]) for split, path in found.items()}
     labels = {split: path.relative_to(root).as_posix() for split, path in found.items()}
-    return JsonlSource(DatasetInfo(root, "jsonl", IMAGE_TEXT_TO_TEXT, (), images, labels), findings, mend)
+    info = DatasetInfo(root, "jsonl", IMAGE_TEXT_TO_TEXT, (), images, labels)
+    return JsonlSource(info, findings, mend, Named(root, images, findings))
 
 
 def first_image(path: Path) -> str:

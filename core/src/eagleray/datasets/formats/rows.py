@@ -14,7 +14,7 @@ from eagleray.contract.tasks import (
     OBJECT_DETECTION,
     ZERO_SHOT_OBJECT_DETECTION,
 )
-from eagleray.datasets.geometry import RowError, box_around, clipped_box, outline_area
+from eagleray.datasets.geometry import RowError, box_around, clipped_box, inside, outline_area
 from eagleray.datasets.records import Annotation
 from eagleray.datasets.report import Findings, shown
 
@@ -156,10 +156,18 @@ def read_labels(
     for number, line in label_lines(path, findings, mend=mend):
         try:
             class_id, values = parse_row(line, task, shape, mend=mend)
+            annotation = annotation_of(class_id, values, task, shape, *size)
+            over = 0.0
+            if task != IMAGE_SEGMENTATION:
+                # Frameworks train from any row whose numbers are in 0..1, wherever its box ends: cut, not refused.
+                annotation, over = inside(annotation, *size, mend=True)
         except RowError as error:
             findings.fault(path, error.what, error.fix, number, code=error.code)
             continue
-        annotations.append(annotation_of(class_id, values, task, shape, *size))
+        if over > 2 * TOLERANCE * max(size):
+            words = f"the box ends {over:g} pixels outside of its picture; wherever the dataset is written it is cut"
+            findings.warn(words, code="outside", path=path, line=number, fix="Cut it to the picture.")
+        annotations.append(annotation)
     return tuple(annotations)
 
 

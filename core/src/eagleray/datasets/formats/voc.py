@@ -28,6 +28,7 @@ from eagleray.datasets.formats.voc_masks import annotations_of_masks
 from eagleray.datasets.formats.voc_writer import VocWriter
 from eagleray.datasets.geometry import RowError, inside
 from eagleray.datasets.images import FIX, header
+from eagleray.datasets.places import Named
 from eagleray.datasets.records import Annotation, DatasetInfo, DatasetWriter, ImageRecord
 from eagleray.datasets.report import Findings, shown
 from eagleray.datasets.writing import Files
@@ -44,6 +45,7 @@ class VocSource:
     info: DatasetInfo
     findings: Findings
     mend: bool
+    named: Named | None = None
     _ids: dict[str, int] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -52,6 +54,7 @@ class VocSource:
     def records(self, split: str) -> Iterator[ImageRecord]:
         root = self.info.root
         folder = root / self.info.images[split]
+        names: set[str] = set()
         for item in items(root, split, self.info.images[split], self.findings):
             if item.image is None:
                 place = item.xml or root / "Annotations" / f"{item.stem}.xml"
@@ -67,7 +70,10 @@ class VocSource:
             found = self.masks(item, size) if masked else self.boxes(item.xml, size)
             labelled = (item.classes or item.instances) if masked else item.xml
             name = item.image.relative_to(folder).as_posix()
+            names.add(name)
             yield ImageRecord(name, item.image, *size, split, found, labelled is not None)
+        if self.named is not None:
+            self.named.read(split, names)
 
     def boxes(self, path: Path | None, size: tuple[int, int]) -> tuple[Annotation, ...]:
         if path is None or (tree := read_xml(path, self.findings)) is None:
@@ -142,7 +148,10 @@ def open_voc(given: Path, task: str | None, findings: Findings, *, mend: bool) -
         also_holds[OBJECT_DETECTION] = f"the boxes of {described - both} pictures without a mask"
     elif task != IMAGE_SEGMENTATION and masked(root):
         also_holds[IMAGE_SEGMENTATION] = f"the masks of {both} of {described} pictures"
-    return VocSource(DatasetInfo(root, "voc", task, classes, images, labels, also_holds=also_holds), findings, mend)
+    info = DatasetInfo(root, "voc", task, classes, images, labels, also_holds=also_holds)
+    # Beside their XML files, all pictures are read; of the original's, those that are listed.
+    named = Named(root, images, findings) if "JPEGImages" in images.values() else None
+    return VocSource(info, findings, mend, named)
 
 
 def named_classes(root: Path) -> tuple[str, ...]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +14,11 @@ from defusedxml.ElementTree import fromstring
 from eagleray.datasets.formats.description import FOLDERS
 from eagleray.datasets.geometry import RowError
 from eagleray.datasets.images import SUFFIXES, find_images, walk
-from eagleray.datasets.places import safe_name
+from eagleray.datasets.places import is_there, safe_name
 from eagleray.datasets.report import Findings, shown
 
 MAX_BYTES = 16 << 20
+MAX_LINE = 4096
 XML_FIX = "Export the file again; it holds `annotation`, `size` and an `object` with `name` and `bndbox` for each box."
 
 
@@ -100,36 +100,58 @@ def items(root: Path, split: str, folder: str, findings: Findings) -> Iterator[I
     there = {
         path.relative_to(labels).with_suffix("").as_posix(): path for path in walk(labels) if path.suffix == ".xml"
     }
-    listed = listed_stems(root, split, findings) if original else None
+    listed = listed_stems(root, split, {*pictures, *there}, findings) if original else None
     for stem in listed if listed is not None else sorted({*pictures, *there}):
-        masks = [path if (path := root / kind / f"{stem}.png").is_file() else None for kind in MASKS]
+        masks = [root / kind / f"{stem}.png" if is_there(root / kind, f"{stem}.png") else None for kind in MASKS]
         yield Item(pictures.get(stem), stem, there.get(stem), *masks)
 
 
 MASKS = ("SegmentationClass", "SegmentationObject")
 
 
-def listed_stems(root: Path, split: str, findings: Findings) -> list[str] | None:
-    """The split's names from `ImageSets`; None where there are no lists."""
-    stems: dict[str, None] = {}
+def listed_stems(root: Path, split: str, known: set[str], findings: Findings) -> Iterator[str] | None:
+    """The split's names from `ImageSets`; None where there are no lists.
+
+    Args:
+        known: names of which something lies there; of the others none is held, so one may come twice.
+    """
     paths = [path for kind in ("Main", "Segmentation") if (path := list_of(root, split, kind))]
-    if not paths:
-        return None
+    return names_in(paths, root, known, findings) if paths else None
+
+
+def names_in(paths: list[Path], root: Path, known: set[str], findings: Findings) -> Iterator[str]:
+    came: set[str] = set()
     for path in paths:
-        for row, line in enumerate(path.read_bytes().decode("utf-8-sig", "replace").splitlines(), start=1):
+        for row, line in list_lines(path, findings):
             words = line.split()
             # A list of one class has 1 or -1 behind the name.
             name = " ".join(words[:-1] if len(words) > 1 and words[-1] in ("1", "-1", "0") else words)
             stem = name[: -len(suffix)] if (suffix := Path(name).suffix.lower()) in SUFFIXES else name
-            if not name:
+            if not name or stem in came:
                 continue
             if safe_name(stem, root) is None:
-                findings.fault(
-                    path, f"'{shown(name)}' leads out of the dataset", "Remove it.", row, code="image-missing"
-                )
+                what = f"'{shown(name)}' leads out of the dataset, or can be no file's name"
+                findings.fault(path, what, "Remove it.", row, code="image-missing")
                 continue
-            stems[stem] = None
-    return list(stems)
+            if stem in known:
+                came.add(stem)
+            yield stem
+
+
+def list_lines(path: Path, findings: Findings) -> Iterator[tuple[int, str]]:
+    """Number and text of every line; none of a list that is longer than one of a million pictures."""
+    if path.stat().st_size > MAX_BYTES:
+        findings.fault(path, f"larger than {MAX_BYTES} bytes", "Is it really a list?", code="file-too-large")
+        return
+    with path.open(encoding="utf-8-sig", errors="replace") as file:
+        number = 0
+        while line := file.readline(MAX_LINE + 1):
+            number += 1
+            if len(line) > MAX_LINE:
+                what = f"a line longer than {MAX_LINE} characters"
+                findings.fault(path, what, "One name a line.", number, code="file-too-large")
+                return
+            yield number, line
 
 
 def xml_and_masks(root: Path, folders: Iterable[str]) -> tuple[int, int]:
@@ -141,7 +163,7 @@ def xml_and_masks(root: Path, folders: Iterable[str]) -> tuple[int, int]:
         for path in walk(folder)
         if path.suffix == ".xml"
     }
-    return len(described), sum(os.path.isfile(f"{root}/{MASKS[0]}/{stem}.png") for stem in described)  # noqa: PTH113
+    return len(described), sum(is_there(root / MASKS[0], f"{stem}.png") for stem in described)
 
 
 def masked(root: Path) -> bool:
