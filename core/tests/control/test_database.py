@@ -190,6 +190,7 @@ def test_a_database_that_does_not_answer_is_said_in_our_own_words(tmp_path: Path
 def test_after_a_commit_whose_acknowledgement_was_lost_writing_goes_on(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    house.create(start=False)
     monkeypatch.setenv("EAGLERAY_FAILPOINTS", "control.after_commit:raise")
     with pytest.raises(RuntimeError, match="after_commit"):
         house.plane.create_project(SYSTEM, "birds")
