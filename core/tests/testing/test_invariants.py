@@ -214,16 +214,16 @@ def _skip_an_epoch(scene: Scene) -> None:
     scene.execute("DELETE FROM events WHERE type = 'epoch' AND attempt = 2 AND data LIKE '%\"epoch\": 2%'")
 
 
-def _lose_figures(scene: Scene) -> None:
-    scene.execute("DELETE FROM metrics WHERE epoch = 2")
-    scene.history.metrics.clear()
+def _lose_figures_in_the_store(scene: Scene) -> None:
+    path = scene.file(layout.metrics_key(scene.prefix))
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:-1]))
 
 
 def _stop_early(scene: Scene) -> None:
     scene.execute("UPDATE training_jobs SET epochs_done = 2")
 
 
-@pytest.mark.parametrize("fault", [_resume_from_nothing, _skip_an_epoch, _lose_figures, _stop_early])
+@pytest.mark.parametrize("fault", [_resume_from_nothing, _skip_an_epoch, _lose_figures_in_the_store, _stop_early])
 def test_i3_epochs_that_are_lost_or_trained_from_the_wrong_place_are_found(
     scene: Scene, fault: Callable[[Scene], None]
 ) -> None:
@@ -295,6 +295,11 @@ def test_i6_a_refusal_with_code_and_id_is_an_answer_and_nobody_answers_while_the
     assert scene.found() == []
 
 
+def _lose_a_figure_that_nobody_has_read(scene: Scene) -> None:
+    scene.execute("DELETE FROM metrics WHERE epoch = 2")
+    scene.history.metrics.clear()
+
+
 def _lose_a_line(scene: Scene) -> None:
     scene.execute("DELETE FROM log_lines")
 
@@ -318,7 +323,16 @@ def _keep_a_figure_twice(scene: Scene) -> None:
             connection.execute(text(statement))
 
 
-@pytest.mark.parametrize("fault", [_lose_a_line, _change_a_line, _see_a_figure_that_is_gone, _keep_a_figure_twice])
+@pytest.mark.parametrize(
+    "fault",
+    [
+        _lose_a_figure_that_nobody_has_read,
+        _lose_a_line,
+        _change_a_line,
+        _see_a_figure_that_is_gone,
+        _keep_a_figure_twice,
+    ],
+)
 def test_i7_what_was_acknowledged_and_is_gone_or_there_twice_is_found(
     scene: Scene, fault: Callable[[Scene], None]
 ) -> None:

@@ -215,8 +215,12 @@ def _of_resumes(job: JobView, attempts: Sequence[AttemptView], events: Sequence[
 
 
 def _of_epochs(job: JobView, events: Sequence[EventView], queries: Queries) -> Iterator[str]:
-    """I3: every attempt trains one epoch after the other from where it resumed; a completed job has them all."""
+    """I3: every attempt trains one epoch after the other from where it resumed; a completed job has them all.
+
+    I7: the figures of an epoch that a driver was heard to tell are there.
+    """
     last: dict[int | None, int] = {}
+    there = {(point.key, point.epoch) for point in queries.metrics(job.id)}
     for event in events:
         if event.type == "attempt" and "resumed_from_epoch" in event.data:
             last[event.attempt] = event.data["resumed_from_epoch"] or 0
@@ -225,16 +229,10 @@ def _of_epochs(job: JobView, events: Sequence[EventView], queries: Queries) -> I
             if epoch != before + 1:
                 yield f"I3: attempt {event.attempt} of job {job.id} went from epoch {before} to {epoch}."
             last[event.attempt] = epoch
-    if job.phase.value != "completed":
-        return
-    if job.epochs_done != job.epochs:
+            if missing := sorted({(key, epoch) for key in event.data["metrics"]} - there):
+                yield f"I7: job {job.id} was told {missing} and does not have it."
+    if job.phase.value == "completed" and job.epochs_done != job.epochs:
         yield f"I3: job {job.id} is completed with {job.epochs_done} of {job.epochs} epochs."
-    by_key: dict[str, list[int]] = {}
-    for point in queries.metrics(job.id):
-        by_key.setdefault(point.key, []).append(point.epoch)
-    for key, epochs in by_key.items():
-        if epochs != list(range(1, job.epochs + 1)):
-            yield f"I3: job {job.id} is completed, and '{key}' is there for epochs {epochs} of {job.epochs}."
 
 
 def _of_store(job: JobView, store: Store) -> Iterator[str]:
