@@ -160,7 +160,8 @@ def test_status_tells_each_part_and_ends_with_it(run: Run, plane: FakePlane) -> 
     code, text = run("status")
     assert (code, "control.queue" in text) == (0, True)
     plane.healthy = False
-    assert run("status")[0] == 8
+    code, text = run("status")
+    assert (code, "NOT OK" in text, "database" in text) == (8, True, True)
 
 
 def test_a_server_that_is_away_is_named(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -98,6 +98,15 @@ def test_a_busy_server_is_asked_again() -> None:
     assert client(lambda _: next(answers)).job(7) == {"id": 7}
 
 
+def test_a_server_that_is_not_well_says_which_part_is_not() -> None:
+    body = {"status": "degraded", "parts": {"control": {"ok": False, "message": "away"}}}
+    assert client(lambda _: httpx.Response(503, json=body)).ready() == body
+    refusal = problem(503, "unavailable")
+    refusal.headers["Content-Type"] = "application/problem+json"
+    with pytest.raises(ServerError):
+        client(lambda _: refusal).ready()
+
+
 def test_pages_are_read_to_their_end_or_the_limit() -> None:
     def answer(request: httpx.Request) -> httpx.Response:
         after = int(request.url.params.get("after", 1000))

@@ -15,6 +15,7 @@ from eagleray.settings import load_settings
 from eagleray.storage.opening import open_store
 from eagleray_serve.app import make_app
 from eagleray_serve.first_key import ensure_admin_key
+from eagleray_serve.ray_token import check_ray
 from eagleray_serve.settings import HttpSettings, load_http_settings
 
 NAME = "eagleray"
@@ -36,6 +37,7 @@ class Api:
     """One replica. Connecting to the control plane makes it where there is none, also after a head was lost."""
 
     def __init__(self, http: dict[str, Any]) -> None:
+        check_ray(bool(http["allow_open_ray"]))
         settings = load_settings()
         commands = connect()
         queries = Queries(open_read_only(None, settings.home))

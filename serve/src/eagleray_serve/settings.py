@@ -43,6 +43,9 @@ class HttpSettings(BaseModel):
     max_streams: int = Field(default=1000, ge=1, description="Open event streams.")
     stream_s: float = Field(default=3600.0, gt=0, description="A stream ends after this time; clients come back.")
     stream_bytes: int = Field(default=64 << 20, ge=1024, description="A stream ends after so much.")
+    allow_open_ray: bool = Field(
+        default=False, description="Serve on a Ray that asks for no token: whoever reaches its ports owns the cluster."
+    )
     poll_s: float = Field(
         default=0.2, gt=0, description="How often the database is looked at while the control plane is away."
     )

@@ -24,24 +24,31 @@ def up(
     num_cpus: Annotated[int | None, typer.Option(help="CPUs to use; default: all.")] = None,
     num_gpus: Annotated[int | None, typer.Option(help="GPUs to use; default: all.")] = None,
     new_admin_key: Annotated[
-        bool, typer.Option("--new-admin-key", help="Make another admin's key on a server that is up.")
+        bool, typer.Option("--new-admin-key", help="Make another admin's key; the others stay good.")
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Start Ray, the control plane and the HTTP API on this machine."""
+    """Start Ray, the control plane and the HTTP API on this machine; of a server that is up, mend what is not well."""
     arguments = ["up", "--port", str(port), "--host", host]
     for name, value in (("--dashboard-port", dashboard_port), ("--num-cpus", num_cpus), ("--num-gpus", num_gpus)):
         arguments += [name, str(value)] if value is not None else []
     found = _serve([*arguments, "--new-admin-key"] if new_admin_key else arguments)
     if as_json:
         print_json(found)
-        return
+    else:
+        _show_up(found)
+    if found["not_ok"]:
+        raise typer.Exit(ClusterError.exit_code)
+
+
+def _show_up(found: dict[str, Any]) -> None:
     print_facts(
         [
             ("server", found["server"] + ("" if found["started"] else "  (it was up already)")),
             ("dashboard", found["dashboard"]),
             ("admin key", found.get("key", "")),
             ("kept in", found.get("key_file", "")),
+            *((f"not ok: {name}", message) for name, message in found["not_ok"].items()),
             ("next", "eagleray train --server " + found["server"] + " …   or: eagleray jobs list"),
         ]
     )
@@ -63,16 +70,11 @@ def status(
     as_json: Json = False,
 ) -> None:
     """Whether a server answers, and how each of its parts is."""
-    from eagleray.client import Client, ServerError  # noqa: PLC0415 - saves other commands httpx, some 100 ms
+    from eagleray.client import Client  # noqa: PLC0415 - saves other commands httpx, some 100 ms
 
     with Client(server) as client:
         client.health()
-        try:
-            found = client.ready()
-        except ServerError as error:
-            if error.http_status in (401, 403):
-                raise
-            raise ClusterError(f"{client.server} is not ready: {error.message}", error.hint) from None
+        found = client.ready()
         address = client.server
     if as_json:
         print_json({"server": address, **found})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -13,6 +14,7 @@ from urllib.parse import quote
 import httpx
 
 from eagleray.client.credentials import find_key, find_server
+from eagleray.client.datasets import Datasets
 from eagleray.client.downloads import download
 from eagleray.client.errors import ServerError, UnreachableError
 from eagleray.client.events import Event, parse
@@ -55,6 +57,10 @@ class Client:
 
     def close(self) -> None:
         self._http.close()
+
+    @cached_property
+    def datasets(self) -> Datasets:
+        return Datasets(self._http)
 
     # Jobs
 
@@ -286,8 +292,9 @@ class Client:
         return self._get("/health")
 
     def ready(self) -> Fields:
-        """Each part's state."""
-        return self._get("/api/v1/health")
+        """Each part's state; `status` is `ok`, or `degraded` where one is not well."""
+        found: Fields = self._http.call("GET", "/api/v1/health", takes=(503,))
+        return found
 
     def whoami(self) -> Fields:
         """The key that this client uses, without its secret."""

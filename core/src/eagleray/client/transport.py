@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -43,11 +43,13 @@ class Transport:
         body: Any = None,
         headers: Mapping[str, str] | None = None,
         repeat: bool = False,
+        takes: Sequence[int] = (),
     ) -> Any:
         """The answer's JSON; None where it has no content.
 
         Args:
             repeat: asking twice does no harm.
+            takes: statuses of errors with which the route answers as well; what is a problem stays one.
 
         Raises:
             ServerError: the server refuses, in its own words.
@@ -58,12 +60,14 @@ class Transport:
         for attempt in range(1, TRIES + 1):
             last = attempt == TRIES or not repeatable
             try:
-                answer = self._http.request(method, path, params=params, json=body, headers=headers)
+                answer = self._http.request(method, path, params=params, headers=headers, **_content_of(body))
             except httpx.TransportError as error:
                 if last:
                     raise self.unreachable(error) from None
                 pause(attempt)
                 continue
+            if answer.status_code in takes and answer.headers.get("Content-Type") == "application/json":
+                return answer.json()
             if answer.status_code in BUSY and not last:
                 pause(attempt, answer.headers.get("Retry-After"))
                 continue
@@ -89,6 +93,11 @@ class Transport:
             f"No server answers at {self.server}: {' '.join(str(error).split()) or type(error).__name__}.",
             "Start one with: eagleray up; or name another with --server or EAGLERAY_SERVER.",
         )
+
+
+def _content_of(body: Any) -> dict[str, Any]:
+    """Bytes go as they are, anything else as JSON."""
+    return {"content": body} if isinstance(body, bytes) else {"json": body}
 
 
 def pause(attempt: int, retry_after: str | None = None) -> None:

@@ -17,19 +17,23 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from eagleray.client import Client
-from eagleray.client.credentials import keep_key
+from eagleray.client import Client, ServerError
+from eagleray.client.credentials import find_key, keep_key
 from eagleray.contract.errors import ClusterError, EaglerayError
 from eagleray.settings import Settings
 from eagleray_serve.first_key import FILE, make_admin_key
 from eagleray_serve.local.processes import MARK, alive, end, marked
 from eagleray_serve.local.state import ServerFolder, ServerState
+from eagleray_serve.settings import PREFIX, HttpSettings
 
 # Named here and not imported: that module imports Ray, which reads its environment when it is imported.
 SWITCH = "RAY_RUNTIME_ENV_PLUGINS"
 PLUGIN = '[{"class":"eagleray.execution.runtime_env.EnvironmentPlugin"}]'
 START_S = 120.0
 Say = Callable[[str], None]
+Faults = dict[str, str]
+# Parts of a server that `up` can start again.
+API, CONTROL = "api", "control"
 
 
 @dataclass(frozen=True)
@@ -46,10 +50,10 @@ class Wanted:
 
 
 def up(wanted: Wanted, settings: Settings, say: Say) -> dict[str, Any]:
-    """A server that answers; one that runs already is left as it is.
+    """A server that answers. Of one that runs already, what is not well is started again, and the rest left alone.
 
     Returns:
-        `server`, `dashboard`, `started` and, if it was made just now, `key`.
+        `server`, `dashboard`, `started`, `not_ok` (what is not well and why, by part) and, if one was made, `key`.
 
     Raises:
         ClusterError: the port is taken, or Ray does not start.
@@ -57,26 +61,70 @@ def up(wanted: Wanted, settings: Settings, say: Say) -> dict[str, Any]:
     folder = ServerFolder(settings.home)
     with folder.locked():
         state = folder.load()
-        if state is not None and alive(state.pid) and state.pid in marked(state.mark):
-            if _answers(state.server, 5):
-                if wanted.new_admin_key:
-                    _make_key(state, settings, folder)
-                return _result(state, settings, started=False, new_key=wanted.new_admin_key)
-            say("Ray runs, and the API does not answer: deploying it again")
-        else:
-            if state is not None:
-                say("cleaning up after a server that has ended")
-                end(state.pid, state.mark, patience_s=5)
-                shutil.rmtree(state.temp_dir, ignore_errors=True)
-            _check_free(wanted.host, wanted.port)
-            state = _start_ray(wanted, settings, folder, say)
-            folder.save(state)
         had_key = (settings.home / FILE).exists()
-        say("starting the control plane and the API")
+        started = state is None or not alive(state.pid) or state.pid not in marked(state.mark)
+        if state is None or started:
+            state = _start(wanted, state, settings, folder, say)
+            faults = _faults(state, settings)
+        elif faults := _faults(state, settings):
+            say("not well: " + "; ".join(f"{name}: {why}" for name, why in faults.items()))
+            faults = _mend(faults, wanted, state, settings, folder, say)
+        new_key = not had_key and (settings.home / FILE).exists()
+        if wanted.new_admin_key and not new_key:
+            _make_key(state, settings, folder)
+            new_key = True
+        return _result(state, settings, started=started, new_key=new_key) | {"not_ok": faults}
+
+
+def _start(wanted: Wanted, old: ServerState | None, settings: Settings, folder: ServerFolder, say: Say) -> ServerState:
+    if old is not None:
+        say("cleaning up after a server that has ended")
+        end(old.pid, old.mark, patience_s=5)
+        shutil.rmtree(old.temp_dir, ignore_errors=True)
+    _check_free(wanted.host, wanted.port)
+    state = _start_ray(wanted, settings, folder, say)
+    folder.save(state)
+    say("starting the control plane and the API")
+    _deploy(wanted, state, folder)
+    _require_answer(state, folder)
+    return state
+
+
+def _mend(
+    faults: Faults, wanted: Wanted, state: ServerState, settings: Settings, folder: ServerFolder, say: Say
+) -> Faults:
+    """Start again what can be; what is still not well then."""
+    if CONTROL in faults:
+        say("starting the control plane again: running jobs go on, and it takes them over")
+        _restart_control(state, folder)
+    if API in faults:
+        say("deploying the API again")
         _deploy(wanted, state, folder)
-        if not _answers(state.server, START_S):
-            raise ClusterError(f"The API does not answer at {state.server}.", f"Ray's log: {folder.log}")
-        return _result(state, settings, started=True, new_key=not had_key and (settings.home / FILE).exists())
+        _require_answer(state, folder)
+    return _faults(state, settings)
+
+
+def _faults(state: ServerState, settings: Settings) -> Faults:
+    if not _answers(state.server, 5):
+        return {API: f"it does not answer at {state.server}"}
+    path = settings.home / FILE
+    key = path.read_text(encoding="utf-8").strip() if path.exists() else find_key(state.server)
+    if key is None:
+        return {}  # nobody here may ask for more
+    try:
+        with Client(state.server, key) as client:
+            parts = client.ready()["parts"]
+    except ServerError as error:
+        # A key that was revoked says nothing about the server.
+        return {} if error.http_status in (401, 403) else {API: error.message}
+    except EaglerayError as error:
+        return {API: error.message}
+    return {name: part["message"] for name, part in parts.items() if not part["ok"]}
+
+
+def _require_answer(state: ServerState, folder: ServerFolder) -> None:
+    if not _answers(state.server, START_S):
+        raise ClusterError(f"The API does not answer at {state.server}.", f"Ray's log: {folder.log}")
 
 
 def _start_ray(wanted: Wanted, settings: Settings, folder: ServerFolder, say: Say) -> ServerState:
@@ -162,16 +210,34 @@ def _deploy(wanted: Wanted, state: ServerState, folder: ServerFolder) -> None:
     from eagleray_serve.deployment import NAME, build  # noqa: PLC0415 - imports Serve
 
     logging.getLogger("ray.serve").setLevel(logging.ERROR)
-    hosts = {"allowed_hosts": ["localhost", "127.0.0.1", "[::1]", wanted.host]} if wanted.host != "0.0.0.0" else {}
     try:
         serve.start(proxy_location="HeadOnly", http_options={"host": wanted.host, "port": wanted.port})
-        serve.run(build(hosts | (wanted.http or {})), name=NAME, route_prefix="/", blocking=False)
+        serve.run(build(http_arguments(wanted)), name=NAME, route_prefix="/", blocking=False)
     except EaglerayError:
         raise
     except Exception as error:
         raise ClusterError(
             f"The API could not be deployed: {' '.join(str(error).split())[-500:]}", f"Ray's log: {folder.log}"
         ) from error
+    finally:
+        ray.shutdown()
+
+
+def http_arguments(wanted: Wanted) -> dict[str, Any]:
+    """What `up` sets by itself: the host that it listens on is one that requests may name, unless others are given."""
+    if wanted.host == "0.0.0.0" or os.environ.get(f"{PREFIX}ALLOWED_HOSTS"):
+        return dict(wanted.http or {})
+    default = HttpSettings().allowed_hosts
+    return {"allowed_hosts": list(dict.fromkeys([*default, wanted.host])), **(wanted.http or {})}
+
+
+def _restart_control(state: ServerState, folder: ServerFolder) -> None:
+    ray = join_ray(state, folder)
+    from eagleray.control.actor import connect, shut_down  # noqa: PLC0415 - see `join_ray`
+
+    try:
+        shut_down()
+        connect()
     finally:
         ray.shutdown()
 
