@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 import torch.distributed as distributed
@@ -15,7 +16,7 @@ class Group:
 
     def __init__(self, context: TrainingContext) -> None:
         self.rank, self.size = context.rank, context.world_size
-        self.flags: distributed.ProcessGroup | None = None
+        self.flags: Any = None
         if self.size == 1:
             return
         if not distributed.is_initialized():

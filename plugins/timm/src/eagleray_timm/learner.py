@@ -193,7 +193,7 @@ class Learner:
         mode = self.config.compile
         if not mode:
             return self.model
-        return torch.compile(self.model, mode=None if mode in (True, "default") else mode)
+        return torch.compile(self.model, mode=None if mode is True or mode == "default" else mode)
 
     def _distributed(self) -> Any:
         if not self.group.several:

@@ -9,7 +9,7 @@ import math
 import multiprocessing
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -189,6 +189,10 @@ def keep_sockets_short(work_dir: Path) -> None:
     config["tempdir"] = os.path.relpath(tempfile.mkdtemp(prefix="pymp-", dir=work_dir))
 
 
+def _pair(values: Sequence[float] | None) -> tuple[float, float] | None:
+    return None if values is None else (values[0], values[1])
+
+
 def training_transform(config: ClassificationConfig, data: Mapping[str, Any]) -> Callable[[Image.Image], Any]:
     """timm's training transform up to uint8 tensors; `data` is a model's data configuration."""
     return create_transform(
@@ -196,8 +200,8 @@ def training_transform(config: ClassificationConfig, data: Mapping[str, Any]) ->
         is_training=True,
         no_aug=config.no_aug,
         train_crop_mode=config.train_crop_mode,
-        scale=config.scale,
-        ratio=config.ratio,
+        scale=_pair(config.scale),
+        ratio=_pair(config.ratio),
         hflip=config.hflip,
         vflip=config.vflip,
         color_jitter=config.color_jitter,

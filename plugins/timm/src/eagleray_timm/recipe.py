@@ -43,7 +43,7 @@ def make_loss(config: ClassificationConfig, weights: torch.Tensor | None, device
     if config.loss_name == "ce" and weights is not None:
         return partial(weighted_cross_entropy, weights.to(device), 0.0 if config.mixes else smoothing)
     kind = "pos_weight" if config.class_weights == "neg_pos" else "class_weight"
-    more = {} if weights is None else {kind: weights}
+    more: dict[str, Any] = {} if weights is None else {kind: weights}
     if config.loss_name == "bce":
         more["bce_target_thresh"] = config.bce_target_thresh
     return create_classification_loss(
@@ -138,19 +138,19 @@ def make_schedule(optimizer: Any, config: ClassificationConfig, epochs: int, upd
     # So that all cycles together take the epochs that there are: a geometric series.
     share = cycles if multiple == 1 else (1 - multiple**cycles) / (1 - multiple)
     first = length / share if config.sched in ("cosine", "tanh", "poly") and cycles > 1 else length
+    # timm takes fractions and None here, which its annotations do not say.
+    loosely: dict[str, Any] = {"num_epochs": first, "warmup_epochs": warmup, "noise": config.lr_noise}
     try:
         schedule, _ = create_scheduler_v2(
             optimizer,
             sched=config.sched,
-            num_epochs=first,
             decay_epochs=config.decay_epochs,
             decay_milestones=config.decay_milestones,
             cooldown_epochs=config.cooldown_epochs,
             decay_rate=config.decay_rate,
             min_lr=config.min_lr,
             warmup_lr=config.warmup_lr,
-            warmup_epochs=warmup,
-            noise=config.lr_noise,
+            **loosely,
             noise_pct=config.lr_noise_pct,
             noise_std=config.lr_noise_std,
             cycle_mul=multiple,
