@@ -6,7 +6,7 @@ import hashlib
 import io
 import time
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from eagleray.storage.local import LocalStore
 from eagleray.testing.data import write_detection_dataset
 
 from .conftest import connect
+from .fake import FakePlane
 
 PART = 1000
 
@@ -90,7 +91,7 @@ def test_an_upload_that_was_broken_off_goes_on_at_another_replica_and_is_importe
         done = ended(second, second.post("/api/v1/datasets", json={"upload_id": upload_id, "name": "coins"}))
         assert (done["state"], done["version"], done["created"]) == ("done", 1, True)
         shown = second.get("/api/v1/datasets/coins").json()
-        assert (shown["num_images"], shown["source_type"], shown["created_by"]) == (8, "upload", "anna")
+        assert (shown["num_images"], shown["source_type"], shown["created_by"]) == (8, "upload", "key:3")
         assert second.get(f"/api/v1/uploads/{upload_id}").status_code == 404
 
 
@@ -217,6 +218,51 @@ def test_a_key_of_a_project_deletes_only_its_own(
         assert stranger.get("/api/v1/datasets/coins").status_code == 200
     with connect(app, keys["admin"]) as admin:
         assert admin.delete("/api/v1/datasets/coins").status_code == 200
+
+
+@pytest.fixture
+def namesake(app: FastAPI, plane: FakePlane) -> Iterator[TestClient]:
+    """Another key with the name of the writer's."""
+    with connect(app, plane.key("anna", ["read", "write"], ["mine"])) as client:
+        yield client
+
+
+def test_a_namesake_owns_nothing_of_another_keys(writer: TestClient, namesake: TestClient, folder: Path) -> None:
+    imported(writer, folder)
+    assert namesake.delete("/api/v1/datasets/coins").status_code == 403
+    assert namesake.delete("/api/v1/datasets/coins/versions/1").status_code == 403
+    (folder / "train/labels/train-0000.txt").write_text("0 .5 .5 .1 .1\n")
+    assert imported(namesake, folder)["error"]["code"] == "forbidden", "a version of another's dataset"
+
+
+def test_datasets_are_everybodys_to_read_and_say_nothing_of_other_keys(
+    writer: TestClient, namesake: TestClient, admin: TestClient, folder: Path
+) -> None:
+    imported(writer, folder)
+    for path in ("/coins", "/coins/versions/1"):
+        seen = [client.get(f"/api/v1/datasets{path}").json()["created_by"] for client in (writer, admin, namesake)]
+        assert seen == ["key:3", "key:3", ""], path
+    for path in ("", "/coins/versions"):
+        assert [each["created_by"] for each in namesake.get(f"/api/v1/datasets{path}").json()["items"]] == [""], path
+
+
+def test_imports_of_namesakes_are_apart(writer: TestClient, namesake: TestClient) -> None:
+    body, headers = {"source": "https://[::1]/x.zip", "name": "coins"}, {"Idempotency-Key": "once"}
+    first = writer.post("/api/v1/datasets", json=body, headers=headers)
+    second = namesake.post("/api/v1/datasets", json={**body, "note": "other"}, headers=headers)
+    assert (first.status_code, second.status_code) == (202, 202)
+    assert namesake.get(first.headers["location"]).status_code == 404
+    assert writer.get(first.headers["location"]).status_code == 200
+
+
+def test_a_users_keys_own_the_same(admin: TestClient, app: FastAPI, plane: FakePlane, folder: Path) -> None:
+    user = admin.post("/api/v1/users", json={"name": "anna", "projects": ["orchard"]}).json()["id"]
+    old, new = (plane.key(name, ["read", "write"], user_id=user) for name in ("old", "new"))
+    with connect(app, old) as client:
+        imported(client, folder)
+    with connect(app, new) as client:
+        assert client.get("/api/v1/datasets/coins").json()["created_by"] == f"user:{user}"
+        assert client.delete("/api/v1/datasets/coins").status_code == 200
 
 
 def test_an_import_whose_replica_died_is_lost_and_may_be_begun_again(

@@ -22,7 +22,7 @@ DATASET: Plain = {
     "classes": ["penny", "dime"],
     "source_type": "upload",
     "metadata": {},
-    "created_by": "anna",
+    "created_by": "user:2",
     "created_at": TIME,
     "updated_at": TIME,
     "version": 2,
@@ -53,7 +53,7 @@ VERSION: Plain = {
     "size_bytes": 5242880,
     "source": {"type": "upload", "location": "coins.zip"},
     "note": "",
-    "created_by": "anna",
+    "created_by": "user:2",
     "warnings": [],
     "created_at": TIME,
 }
@@ -77,7 +77,7 @@ COMPARISON: Plain = {
 IMPORT: Plain = {
     "id": IMPORT_ID,
     "name": "coins",
-    "created_by": "anna",
+    "created_by": "user:2",
     "state": "running",
     "stage": "downloading",
     "done": 1048576,

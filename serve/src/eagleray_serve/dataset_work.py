@@ -153,7 +153,7 @@ class DatasetWork:
             content = json.loads(self._store.get_bytes(_key(import_id)))
             view = ImportView.model_validate(content)
         except (NotFoundError, ValidationError, ValueError):
-            raise UnknownNameError(f"There is no import '{import_id}'.", "It may be too old.") from None
+            raise unknown_import(import_id) from None
         if not view.state.is_terminal and datetime.now(UTC) - view.updated_at > SILENCE:
             view.state = ImportState.LOST
         view.links = {"self": f"/api/v1/datasets/imports/{view.id}"}
@@ -224,6 +224,10 @@ class DatasetWork:
         view.updated_at = datetime.now(UTC)
         content = {**view.model_dump(mode="json"), "digest": view.digest}
         self._store.put_bytes(_key(view.id), json.dumps(content).encode(), if_absent=if_absent)
+
+
+def unknown_import(import_id: str) -> UnknownNameError:
+    return UnknownNameError(f"There is no import '{import_id}'.", "It may be too old.")
 
 
 def _key(import_id: str) -> str:

@@ -18,8 +18,9 @@ from eagleray_serve.answers import Items, Page, answer, described
 from eagleray_serve.archive import zip_of
 from eagleray_serve.auth import Reader, Writer
 from eagleray_serve.bodies import NAME_PATTERN, After, Body, IdempotencyKey, Limit, Text
-from eagleray_serve.dataset_work import ImportView
+from eagleray_serve.dataset_work import ImportView, unknown_import
 from eagleray_serve.examples import body as example_of
+from eagleray_serve.owners import may_change, owner_of, shown_to
 from eagleray_serve.parts import Shared
 
 DATASETS_PATH = "/api/v1/datasets"
@@ -107,13 +108,25 @@ class CreateDataset(Body):
                 splits=self.splits,
                 validation=split_validation(self.validation) if self.validation else None,
             )
-        return ImportOptions(self.task, self.format, edit, self.mend, self.note, caller.name)
+        return ImportOptions(
+            task=self.task,
+            format=self.format,
+            edit=edit,
+            mend=self.mend,
+            note=self.note,
+            created_by=owner_of(caller),
+            only_own=caller.projects is not None,
+        )
 
 
-def _view(record: DatasetRecord) -> dict[str, Any]:
+def _view(record: DatasetRecord, caller: Caller) -> dict[str, Any]:
     own = f"{DATASETS_PATH}/{record.name}"
-    facts = record.model_dump(mode="json", exclude=INTERNAL)
+    facts = record.model_dump(mode="json", exclude=INTERNAL) | {"created_by": shown_to(caller, record.created_by)}
     return {**facts, "version": record.layout, "links": {"self": own, "versions": f"{own}/versions"}}
+
+
+def _version_view(version: DatasetVersion, caller: Caller) -> dict[str, Any]:
+    return version.model_dump(mode="json") | {"created_by": shown_to(caller, version.created_by)}
 
 
 @router.post(
@@ -134,8 +147,8 @@ def import_dataset(
 
 @router.get("", response_model=Items[DatasetView], responses=described({"items": [examples.DATASET]}))
 def list_datasets(parts: Shared, caller: Reader) -> Response:
-    """Every dataset, by name."""
-    return answer({"items": [_view(record) for record in parts.datasets.registry.list()]})
+    """Every dataset, by name: they are shared by all keys of this server."""
+    return answer({"items": [_view(record, caller) for record in parts.datasets.registry.list()]})
 
 
 @router.get("/imports/{import_id}", response_model=ImportView, responses=described(examples.IMPORT, 404))
@@ -144,14 +157,17 @@ def get_import(
     parts: Shared,
     caller: Reader,
 ) -> Response:
-    """How far an import is, and what it led to."""
-    return answer(parts.datasets.show(import_id))
+    """How far an import is, and what it led to. A key that is bound to projects sees its own only."""
+    view = parts.datasets.show(import_id)
+    if not may_change(caller, view.created_by):
+        raise unknown_import(import_id)
+    return answer(view)
 
 
 @router.get("/{dataset}", response_model=DatasetView, responses=described(examples.DATASET, 404))
 def get_dataset(dataset: Name, parts: Shared, caller: Reader) -> Response:
     """One dataset."""
-    return answer(_view(parts.datasets.registry.find(dataset)))
+    return answer(_view(parts.datasets.registry.find(dataset), caller))
 
 
 @router.delete("/{dataset}", response_model=dict[str, str], responses=described({"deleted": "coins"}, 404, 409))
@@ -170,7 +186,7 @@ def delete_dataset(dataset: Name, parts: Shared, caller: Writer) -> Response:
 def list_versions(dataset: Name, parts: Shared, caller: Reader) -> Response:
     """Newest first."""
     found = parts.datasets.registry.versions(dataset)
-    return answer({"items": [version.model_dump(mode="json") for version in found]})
+    return answer({"items": [_version_view(version, caller) for version in found]})
 
 
 @router.get("/{dataset}/compare", response_model=ComparisonView, responses=described(examples.COMPARISON, 404))
@@ -189,7 +205,7 @@ def compare_versions(
 @router.get("/{dataset}/versions/{number}", response_model=VersionView, responses=described(examples.VERSION, 404))
 def get_version(dataset: Name, number: Number, parts: Shared, caller: Reader) -> Response:
     """One version, with its splits and the objects of each class."""
-    return answer(parts.datasets.registry.show(f"{dataset}@{number}"))
+    return answer(_version_view(parts.datasets.registry.show(f"{dataset}@{number}"), caller))
 
 
 @router.delete(
@@ -278,9 +294,9 @@ def download_version(dataset: Name, number: Number, parts: Shared, caller: Reade
 def _own(parts: Shared, caller: Caller, dataset: str) -> DatasetRecord:
     """A dataset that the caller may delete. Raises UnknownNameError, ForbiddenError."""
     record = parts.datasets.registry.find(dataset)
-    if caller.projects is not None and record.created_by != caller.name:
+    if not may_change(caller, record.created_by):
         raise ForbiddenError(
-            f"'{record.name}' was imported by {record.created_by or 'someone else'}.",
+            f"'{record.name}' was imported by someone else.",
             "A key that is bound to projects deletes only what it imported itself.",
         )
     return record
