@@ -17,7 +17,7 @@ import typer.main
 from eagleray.cli.app import app
 from eagleray.datasets import FORMATS
 from eagleray.datasets.report import CODES as FINDINGS
-from eagleray.jobs.run_record import CHANGEABLE_ON_RESUME
+from eagleray.jobs.resume import CHANGEABLE_ON_RESUME
 from eagleray.jobs.spec import JobSpec, Scaling
 
 DOCS = Path(__file__).parents[1] / "docs"
