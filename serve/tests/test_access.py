@@ -30,6 +30,7 @@ VALUES = {
     "number": "1",
     "import_id": "a" * 32,
     "upload_id": "a" * 32,
+    "task_id": "a" * 32,
     "start": "0",
 }
 ADDRESS_OF_NAME = {"checkpoints": "best.pt", "projects": "orchard"}

@@ -90,6 +90,29 @@ IMPORT: Plain = {
     "updated_at": TIME,
     "links": {"self": f"/api/v1/datasets/imports/{IMPORT_ID}"},
 }
+TASK: Plain = {
+    "id": IMPORT_ID,
+    "created_by": "",
+    "state": "done",
+    "stage": "storing",
+    "done": 0,
+    "total": 5242880,
+    "error": None,
+    "created_at": TIME,
+    "updated_at": TIME,
+    "links": {
+        "self": f"/api/v1/dataset-tasks/{IMPORT_ID}",
+        "result": f"/api/v1/dataset-tasks/{IMPORT_ID}/result",
+    },
+    "kind": "conversion",
+    "dataset": "coins",
+    "version": 2,
+    "lost": [],
+}
+VALIDATE: Plain = {"pictures": True}
+PREVIEW: Plain = {"images": 16, "seed": 0}
+CONVERT: Plain = {"format": "coco"}
+MEND: Plain = {"note": "mended"}
 REPORT: Plain = {
     "path": "coins@2",
     "format": "dice",

@@ -94,7 +94,7 @@ class DatasetRecord(BaseModel):
         """Raises NotOwnedError where `name` did not import it."""
         if self.created_by != name:
             raise NotOwnedError(
-                f"'{self.name}' was imported by {self.created_by or 'someone else'}.",
+                f"'{self.name}' was imported by someone else.",
                 "A key that is bound to projects changes and deletes only what it imported itself.",
             )
 

@@ -4,6 +4,7 @@ from fastapi import APIRouter
 
 from eagleray_serve.routes import (
     checkpoints,
+    dataset_tasks,
     datasets,
     events,
     frameworks,
@@ -32,6 +33,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     frameworks.router,
     models.router,
     datasets.router,
+    dataset_tasks.router,
     uploads.router,
     projects.router,
     users.router,

@@ -10,14 +10,15 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from eagleray.control.commands import Caller
 from eagleray.control.errors import ForbiddenError
-from eagleray.datasets import Edit, ValidationReport, preview, split_validation, validate
+from eagleray.datasets import Edit, split_validation
+from eagleray.datasets.formats import format_named
 from eagleray.registry import DatasetRecord, DatasetVersion, ImportOptions
-from eagleray.registry.sources.temporary import temporary_folder
 from eagleray_serve import dataset_examples as examples
 from eagleray_serve.answers import Items, Page, answer, described
 from eagleray_serve.archive import zip_of
 from eagleray_serve.auth import Reader, Writer
 from eagleray_serve.bodies import NAME_PATTERN, After, Body, IdempotencyKey, Limit, Text
+from eagleray_serve.dataset_tasks import TaskView
 from eagleray_serve.dataset_work import ImportView, unknown_import
 from eagleray_serve.examples import body as example_of
 from eagleray_serve.owners import may_change, owner_of, shown_to
@@ -76,7 +77,47 @@ class ComparisonView(BaseModel):
     renamed: dict[str, str]
 
 
-class CreateDataset(Body):
+class Changed(Body):
+    """What shall be otherwise in a copy."""
+
+    validation: float | None = Field(default=None, gt=0, lt=1, description="Make a validation split of so much.")
+    keep_classes: list[Text] | None = Field(default=None, max_length=10_000, description="Keep only these classes.")
+    rename_classes: dict[Text, Text] = Field(default_factory=dict, description="Old name → new name.")
+    splits: dict[Text, Text] = Field(default_factory=dict, description="Split → split; empty: leave it out.")
+    allow_loss: bool = Field(default=False, description="Go on where the copy cannot hold all.")
+
+    def edit(self) -> Edit | None:
+        if not (self.validation or self.keep_classes or self.rename_classes or self.splits):
+            return None
+        return Edit(
+            keep=tuple(self.keep_classes) if self.keep_classes else None,
+            rename=self.rename_classes,
+            splits=self.splits,
+            validation=split_validation(self.validation) if self.validation else None,
+        )
+
+
+class ValidateVersion(Body):
+    task: Text | None = Field(default=None, description="Default: the version's own.")
+    pictures: bool = Field(default=False, description="Also decode every picture and look for duplicates.")
+
+
+class PreviewVersion(Body):
+    images: int = Field(default=16, ge=1, le=400, description="How many pictures.")
+    seed: int = Field(default=0, ge=0, le=2**31, description="Another seed shows other pictures.")
+
+
+class ConvertVersion(Changed):
+    format: Text = Field(description="The format of the copy.")
+    task: Text | None = Field(default=None, description="A lesser task: boxes of masks, say.")
+
+
+class MendVersion(Body):
+    note: Text = ""
+    allow_loss: bool = Field(default=False, description="Leave out what the task does not read.")
+
+
+class CreateDataset(Changed):
     """What to import: `source` or `upload_id`."""
 
     source: Text | None = Field(default=None, description="An https address, or s3://bucket/prefix.")
@@ -84,10 +125,6 @@ class CreateDataset(Body):
     name: str | None = Field(default=None, pattern=NAME_PATTERN, description="Default: made of the source's name.")
     task: Text | None = Field(default=None, description="Default: what the labels hold.")
     format: Text | None = Field(default=None, description="Default: what is recognised.")
-    validation: float | None = Field(default=None, gt=0, lt=1, description="Make a validation split of so much.")
-    keep_classes: list[Text] | None = Field(default=None, max_length=10_000, description="Keep only these classes.")
-    rename_classes: dict[Text, Text] = Field(default_factory=dict, description="Old name → new name.")
-    splits: dict[Text, Text] = Field(default_factory=dict, description="Split → split; empty: leave it out.")
     mend: bool = Field(default=False, description="Keep a mended copy instead of refusing faults.")
     note: Text = ""
 
@@ -100,19 +137,12 @@ class CreateDataset(Body):
         return self
 
     def options(self, caller: Caller) -> ImportOptions:
-        edit = None
-        if self.validation or self.keep_classes or self.rename_classes or self.splits:
-            edit = Edit(
-                keep=tuple(self.keep_classes) if self.keep_classes else None,
-                rename=self.rename_classes,
-                splits=self.splits,
-                validation=split_validation(self.validation) if self.validation else None,
-            )
         return ImportOptions(
             task=self.task,
             format=self.format,
-            edit=edit,
+            edit=self.edit(),
             mend=self.mend,
+            allow_loss=self.allow_loss,
             note=self.note,
             created_by=owner_of(caller),
             only_own=caller.projects is not None,
@@ -236,47 +266,79 @@ def list_files(
     return answer({"items": shown, "next": following})
 
 
-@router.get(
+@router.post(
     "/{dataset}/versions/{number}/validation",
-    response_model=ValidationReport,
-    responses=described(examples.REPORT, 404),
+    status_code=202,
+    response_model=TaskView,
+    responses=described(examples.TASK, 404, status=202, what="Begun, or done already."),
+    openapi_extra=example_of(examples.VALIDATE),
 )
-def validate_version(
-    dataset: Name,
-    number: Number,
-    parts: Shared,
-    caller: Reader,
-    task: Text | None = None,
-    pictures: Annotated[bool, Query(description="Also decode every picture and look for duplicates.")] = False,
-) -> Response:
-    """All that is odd about a version, file by file and row by row."""
-    with parts.datasets.registry.copy_of(f"{dataset}@{number}") as (folder, version):
-        report = validate(folder, task or version.task, version.format, decode=pictures)
-        return answer(report.model_dump(mode="json") | {"path": str(version)})
+def validate_version(body: ValidateVersion, dataset: Name, number: Number, parts: Shared, caller: Writer) -> Response:
+    """All that is odd about a version, file by file and row by row; the result is a report as JSON."""
+    version = parts.datasets.registry.show(f"{dataset}@{number}")
+    return _begun(parts.datasets.tasks.validate(version, owner_of(caller), task=body.task, pictures=body.pictures))
 
 
-@router.get(
+@router.post(
     "/{dataset}/versions/{number}/preview",
-    response_class=Response,
-    responses=described("…", 404, media_type="image/png", what="The picture."),
+    status_code=202,
+    response_model=TaskView,
+    responses=described(examples.TASK, 404, status=202, what="Begun, or done already."),
+    openapi_extra=example_of(examples.PREVIEW),
 )
-def preview_version(
+def preview_version(body: PreviewVersion, dataset: Name, number: Number, parts: Shared, caller: Writer) -> Response:
+    """A contact sheet with boxes, masks and keypoints drawn, and histograms of classes and sizes; a PNG."""
+    version = parts.datasets.registry.show(f"{dataset}@{number}")
+    return _begun(parts.datasets.tasks.preview(version, owner_of(caller), images=body.images, seed=body.seed))
+
+
+@router.post(
+    "/{dataset}/versions/{number}/conversion",
+    status_code=202,
+    response_model=TaskView,
+    responses=described(examples.TASK, 404, status=202, what="Begun, or done already."),
+    openapi_extra=example_of(examples.CONVERT),
+)
+def convert_version(body: ConvertVersion, dataset: Name, number: Number, parts: Shared, caller: Writer) -> Response:
+    """A copy in another format, with other classes or splits if wished; a zip archive."""
+    version = parts.datasets.registry.show(f"{dataset}@{number}")
+    task = parts.datasets.tasks.convert(
+        version,
+        owner_of(caller),
+        format=format_named(body.format).name,
+        task=body.task,
+        edit=body.edit(),
+        allow_loss=body.allow_loss,
+    )
+    return _begun(task)
+
+
+@router.post(
+    "/{dataset}/versions/{number}/mend",
+    status_code=202,
+    response_model=ImportView,
+    responses=described(examples.IMPORT, 404, 409, status=202, what="Begun."),
+    openapi_extra=example_of(examples.MEND),
+)
+def mend_version(
+    body: MendVersion,
     dataset: Name,
     number: Number,
     parts: Shared,
-    caller: Reader,
-    images: Annotated[int, Query(ge=1, le=64, description="How many pictures.")] = 16,
-    seed: Annotated[int, Query(ge=0, le=2**31, description="Another seed shows other pictures.")] = 0,
+    caller: Writer,
+    idempotency_key: IdempotencyKey = None,
 ) -> Response:
-    """A contact sheet with boxes, masks and keypoints drawn, and histograms of classes and sizes."""
-    with (
-        parts.datasets.registry.copy_of(f"{dataset}@{number}") as (folder, version),
-        temporary_folder(parts.settings.imports) as temporary,
-    ):
-        sheet = preview(
-            folder, temporary / "sheet.png", task=version.task, format=version.format, images=images, seed=seed
-        )
-        return Response(sheet.read_bytes(), media_type="image/png")
+    """Make a mended copy the newest version. The answer says where to see how far it is."""
+    record = _own(parts, caller, dataset)
+    options = ImportOptions(
+        mend=True,
+        note=body.note,
+        allow_loss=body.allow_loss,
+        created_by=owner_of(caller),
+        only_own=caller.projects is not None,
+    )
+    view = parts.datasets.start({"mends": f"{record.id}@{number}"}, options, idempotency_key=idempotency_key)
+    return answer(view, 202, {"Location": view.links["self"]})
 
 
 @router.get(
@@ -286,14 +348,18 @@ def preview_version(
 )
 def download_version(dataset: Name, number: Number, parts: Shared, caller: Reader) -> Response:
     """The version's files as a zip archive, each one verified while it is sent."""
-    version, chunks = zip_of(parts.datasets.registry, f"{dataset}@{number}")
+    version, chunks = zip_of(parts.datasets.registry, f"{dataset}@{number}", parts.settings.imports)
     headers = {"content-disposition": f'attachment; filename="{version.name}-{version.number}.zip"'}
     return StreamingResponse(chunks, headers=headers, media_type="application/zip")
 
 
+def _begun(task: TaskView) -> Response:
+    return answer(task.model_copy(update={"created_by": ""}), 202, {"Location": task.links["self"]})
+
+
 def _own(parts: Shared, caller: Caller, dataset: str) -> DatasetRecord:
     """A dataset that the caller may delete. Raises UnknownNameError, ForbiddenError."""
-    record = parts.datasets.registry.find(dataset)
+    record = parts.datasets.registry.remains(dataset)
     if not may_change(caller, record.created_by):
         raise ForbiddenError(
             f"'{record.name}' was imported by someone else.",
