@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,7 +36,7 @@ def _wait_for(log: Path, nodes: int) -> None:
 
 @dataclass
 class RunningCluster:
-    """Two `ray start`s: a head without CPUs, and a node from a venv without any plugin."""
+    """Several `ray start`s: a head without CPUs, and nodes from a venv without any plugin."""
 
     environ: dict[str, str]
     dashboard: str
@@ -64,10 +64,13 @@ def make_plain_venv(folder: Path) -> Path:
 
 @contextmanager
 def start_cluster(
-    home: Home, folder: Path, node: Path, on_head: Mapping[str, str] | None = None
+    home: Home,
+    folder: Path,
+    node: Path,
+    on_head: Mapping[str, str] | None = None,
+    on_nodes: Sequence[Mapping[str, str]] = ({},),
 ) -> Iterator[RunningCluster]:
-    """Two `ray start`s, the second from the venv `node`; `on_head` are variables of the head alone."""
-    on_head = on_head or {}
+    """A head, and nodes with two CPUs in all from the venv `node`; variables of the head alone, and of each node."""
     gcs, dashboard, client = _free_port(), _free_port(), _free_port()
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     token = "t" * 40
@@ -85,11 +88,12 @@ def start_cluster(
     ports = ["--min-worker-port=0", "--max-worker-port=0", "--dashboard-agent-listen-port=0", "--disable-usage-stats"]
     head = [Path(sys.executable).with_name("ray"), "start", "--block", "--head", f"--port={gcs}", "--num-cpus=0"]
     head += [f"--dashboard-port={dashboard}", f"--temp-dir={temp}", f"--ray-client-server-port={client}", *ports]
-    worker = [node / "bin" / "ray", "start", "--block", f"--address=127.0.0.1:{gcs}", "--num-cpus=2", *ports]
+    cpus = f"--num-cpus={2 // len(on_nodes)}"
+    worker = [node / "bin" / "ray", "start", "--block", f"--address=127.0.0.1:{gcs}", cpus, *ports]
     log = (folder / "ray.log").open("w")
     started = []
     try:
-        for command, more in ((head, on_head), (worker, {})):
+        for command, more in ((head, on_head or {}), *((worker, variables) for variables in on_nodes)):
             started.append(
                 subprocess.Popen(
                     list(map(str, command)),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -102,3 +103,19 @@ def test_a_joined_cluster_is_given_time_to_make_room(monkeypatch: pytest.MonkeyP
         pass
     del os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"]
     assert given == ["77"]
+
+
+@pytest.mark.parametrize(("message", "tries"), [("The current node timed out during startup.", 3), ("no disk", 1)])
+def test_a_start_that_a_busy_machine_delays_is_tried_again(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, message: str, tries: int
+) -> None:
+    asked: list[dict[str, Any]] = []
+
+    def init(**options: Any) -> None:
+        asked.append(options)
+        raise RuntimeError(message)
+
+    monkeypatch.setattr(module.ray, "init", init)
+    with pytest.raises(ClusterError, match="could not be started"):
+        module._start(str(tmp_path), {})
+    assert len(asked) == tries

@@ -99,4 +99,6 @@ def dataset_of(info: DatasetInfo, tallies: dict[str, Tally]) -> Dataset:
     splits = {
         split: tally.split(info.images[split], info.annotations.get(split, "")) for split, tally in tallies.items()
     }
-    return Dataset(info.root, info.format, info.task, info.classes, splits, info.keypoints, info.flip_index)
+    return Dataset(
+        info.root, info.format, info.task, info.classes, splits, info.keypoints, info.flip_index, info.tables
+    )

@@ -43,6 +43,8 @@ from eagleray.execution.resources import nodes_now, nodes_to_come
 from eagleray.execution.room import Gang
 from eagleray.settings import load_settings
 
+# Ray gives a node 30 s to start, fixed in its code, which a busy machine may not keep.
+STARTS = 3
 IGNORED = ["**/__pycache__", "**/*.pyc"]
 # How long a cluster that is named may take to answer at all.
 PROBE_S = 5.0
@@ -174,19 +176,27 @@ def _sweep_folders() -> None:
             shutil.rmtree(folder, ignore_errors=True)
 
 
+def _start(folder: str, options: dict[str, Any]) -> None:
+    for more in reversed(range(STARTS)):
+        try:
+            ray.init(address="local", include_dashboard=False, _temp_dir=folder, **options)
+            return
+        except Exception as error:
+            ray.shutdown()
+            if not more or "timed out during startup" not in str(error):
+                raise ClusterError(
+                    f"A local Ray cluster could not be started: {' '.join(str(error).split())[:300]}",
+                    f"Its logs were in {folder}; free memory, disk in the temp folder, and try again.",
+                ) from error
+
+
 @contextmanager
 def _started(options: dict[str, Any]) -> Iterator[Cluster]:
     # Unix socket paths end at 107 characters, so the folder stays short.
     _sweep_folders()
     folder = tempfile.mkdtemp(prefix=f"eagleray-{os.getpid()}-")
     try:
-        try:
-            ray.init(address="local", include_dashboard=False, _temp_dir=folder, **options)
-        except Exception as error:
-            raise ClusterError(
-                f"A local Ray cluster could not be started: {' '.join(str(error).split())[:300]}",
-                f"Its logs were in {folder}; free memory, disk in the temp folder, and try again.",
-            ) from error
+        _start(folder, options)
         yield Cluster(local=True)
     finally:
         ray.shutdown()

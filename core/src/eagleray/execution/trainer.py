@@ -29,6 +29,9 @@ from ray.train.v2._internal.execution.worker_group.worker_group import WorkerGro
 from ray.train.v2.api.callback import RayTrainCallback, UserCallback
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
+# An attempt keeps its size: Ray would end a group in the middle of an epoch to begin one with more workers.
+NEVER_S = 10.0 * 365 * 86_400
+
 _UNUSED = (DatasetsCallback, PlacementGroupCleanerCallback, ControllerMetricsCallback, WorkerMetricsCallback)
 
 
@@ -148,6 +151,7 @@ def fit(
             resources_per_worker=workers.resources_per_worker,
             accelerator_type=workers.accelerator_type,
             label_selector=_avoiding(workers.avoid_nodes),
+            elastic_resize_monitor_interval_s=NEVER_S,
         ),
         run_config=RunConfig(
             name=name,

@@ -61,4 +61,5 @@ def _planned(facts: dict[str, Any]) -> Dataset:
         splits={name: Split(**split) for name, split in facts["splits"].items()},
         keypoints=tuple(facts["keypoints"]) if facts["keypoints"] else None,
         flip_index=tuple(facts["flip_index"]),
+        tables=tuple(facts["tables"]),
     )
