@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
 
 from eagleray.cli.output import print_facts, print_json, print_table
 from eagleray.cli.progress import size
 
 if TYPE_CHECKING:
-    from eagleray.registry import Comparison, DatasetVersion, Imported
+    from eagleray.registry import DatasetVersion, Imported
 
 
 def print_imported(imported: Imported, *, as_json: bool) -> None:
@@ -53,31 +55,68 @@ def print_classes(version: DatasetVersion) -> None:
         print_table(["class", *names], rows)
 
 
-def print_comparison(found: Comparison) -> None:
-    if found.same:
-        print(f"{found.a} and {found.b} are the same.")
+def print_datasets(found: Sequence[Mapping[str, Any]]) -> None:
+    rows = [
+        [
+            record["name"],
+            str(record["version"]),
+            record["task"],
+            record["format"],
+            f"{record['num_images']:,}",
+            f"{record['num_annotations']:,}",
+            str(len(record["classes"])),
+            f"{datetime.fromisoformat(record['updated_at']):%Y-%m-%d %H:%M}",
+        ]
+        for record in found
+    ]
+    print_table(["name", "version", "task", "format", "images", "annotations", "classes", "updated"], rows)
+
+
+def print_whole_version(version: DatasetVersion, versions: Sequence[DatasetVersion]) -> None:
+    """With its splits and classes, and which versions there are."""
+    print_version(version)
+    print()
+    splits = [
+        [name, f"{facts.num_images:,}", f"{facts.num_annotations:,}", f"{facts.num_backgrounds:,}"]
+        for name, facts in version.splits.items()
+    ]
+    print_table(["split", "images", "annotations", "backgrounds"], splits)
+    print()
+    print_classes(version)
+    print()
+    rows = [[str(each), f"{each.created_at:%Y-%m-%d %H:%M}", f"{each.num_images:,}", each.note] for each in versions]
+    print_table(["version", "created", "images", "note"], rows)
+
+
+def print_comparison(found: Mapping[str, Any]) -> None:
+    """A comparison as plain data."""
+    a, b = found["a"], found["b"]
+    if found["same"]:
+        print(f"{a} and {b} are the same.")
         return
     print_facts(
         [
-            ("added", f"{len(found.added):,} files"),
-            ("removed", f"{len(found.removed):,} files"),
-            ("changed", f"{len(found.changed):,} files"),
-            ("renamed", f"{len(found.renamed):,} files"),
-            ("unchanged", f"{found.unchanged:,} files"),
-            ("bytes", f"{size(found.added_bytes)} new, {size(found.removed_bytes)} gone"),
-            ("images", f"{found.a.num_images:,} → {found.b.num_images:,}"),
-            ("annotations", f"{found.a.num_annotations:,} → {found.b.num_annotations:,}"),
+            ("added", f"{len(found['added']):,} files"),
+            ("removed", f"{len(found['removed']):,} files"),
+            ("changed", f"{len(found['changed']):,} files"),
+            ("renamed", f"{len(found['renamed']):,} files"),
+            ("unchanged", f"{found['unchanged']:,} files"),
+            ("bytes", f"{size(found['added_bytes'])} new, {size(found['removed_bytes'])} gone"),
+            ("images", "{:,} → {:,}".format(*found["images"])),
+            ("annotations", "{:,} → {:,}".format(*found["annotations"])),
         ]
     )
-    rows = [[name, f"{a:,}", f"{b:,}", f"{b - a:+,}"] for name, (a, b) in found.class_counts.items() if a != b]
+    rows = [
+        [name, f"{one:,}", f"{two:,}", f"{two - one:+,}"] for name, (one, two) in found["classes"].items() if one != two
+    ]
     if rows:
         print()
-        print_table(["class", str(found.a), str(found.b), "change"], rows)
+        print_table(["class", a, b, "change"], rows)
     print()
-    for sign, paths in (("+", found.added), ("-", found.removed), ("~", found.changed)):
+    for sign, paths in (("+", found["added"]), ("-", found["removed"]), ("~", found["changed"])):
         for path in paths[:20]:
             print(f"{sign} {path}")
         if len(paths) > 20:
             print(f"{sign} … and {len(paths) - 20:,} more (--json names all)")
-    for old, new in list(found.renamed.items())[:20]:
+    for old, new in list(found["renamed"].items())[:20]:
         print(f"> {old} → {new}")

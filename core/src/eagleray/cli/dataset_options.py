@@ -50,6 +50,11 @@ def open_registry() -> DatasetRegistry:
     return DatasetRegistry(open_store(settings.storage), settings)
 
 
+def is_here(dataset: str) -> bool:
+    """Whether a path of this machine is meant, with which no server has to do."""
+    return Path(dataset).expanduser().exists()
+
+
 def version_of(registry: DatasetRegistry, text: str) -> DatasetVersion | None:
     """The version that `text` names; None where it is a path."""
     if "://" in text:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from eagleray.registry.progress import Progress
 
 # Stages that count bytes; the others count files.
-IN_BYTES = frozenset({"downloading", "unpacking", "storing", "fetching"})
+IN_BYTES = frozenset({"downloading", "unpacking", "storing", "fetching", "reading the archive", "uploading"})
 
 
 @contextmanager

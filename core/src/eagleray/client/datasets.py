@@ -37,7 +37,7 @@ class Datasets:
     def __init__(self, http: Transport) -> None:
         self._http = http
 
-    def list(self) -> list[Fields]:
+    def all(self) -> list[Fields]:
         """Every dataset, by name."""
         return self._items(DATASETS)
 
@@ -93,9 +93,7 @@ class Datasets:
         """Begin an import of a `source` or an `upload_id`; see `wait`."""
         return self._begin(DATASETS, wish, idempotency_key or uuid.uuid4().hex)
 
-    def mend(
-        self, dataset: str, number: int, *, idempotency_key: str | None = None, **wish: Any
-    ) -> Fields:
+    def mend(self, dataset: str, number: int, *, idempotency_key: str | None = None, **wish: Any) -> Fields:
         """Begin to make a mended copy of a version the newest one; `note`, `allow_loss`."""
         return self._begin(f"{_path(dataset, number)}/mend", wish, idempotency_key or uuid.uuid4().hex)
 
