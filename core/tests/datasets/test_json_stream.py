@@ -37,7 +37,7 @@ def test_a_stream_gives_what_the_whole_file_holds(
                 stream.skip()
                 continue
             for batch in stream.batches():
-                found += [content[offset : offset + length] for offset, length in batch.spans()]
+                found += [content[offset : offset + length] for offset, length in zip(*batch.spans(), strict=True)]
 
     assert [json.dumps(json.loads(each)) for each in found] == [json.dumps(each) for each in items]
 

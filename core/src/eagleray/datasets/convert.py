@@ -103,9 +103,9 @@ class Writing:
             yield record
 
     def without_ignored(self, record: ImageRecord) -> ImageRecord:
-        kept = tuple(found for found in record.annotations if not found.ignore)
-        if len(kept) == len(record.annotations):
+        if not any(found.ignore for found in record.annotations):
             return record
+        kept = tuple(found for found in record.annotations if not found.ignore)
         self.ignored += len(record.annotations) - len(kept)
         return msgspec.structs.replace(record, annotations=kept)
 

@@ -66,6 +66,10 @@ def inside(annotation: Annotation, width: int, height: int, *, mend: bool) -> tu
     box, over = annotation.box, 0.0
     if box is not None:
         x1, y1, x2, y2 = box
+        within = x1 >= 0 and y1 >= 0 and x2 <= width and y2 <= height
+        # Nearly every box of a set, without more; NaN is within nothing and goes on below.
+        if within and x2 - x1 >= MIN_SIDE and y2 - y1 >= MIN_SIDE and not (annotation.polygons or annotation.keypoints):
+            return annotation, 0.0
         if not math.isfinite(x1 + y1 + x2 + y2):
             raise RowError(f"the box {rounded(box)} is not finite", "Every coordinate is a number.", "not-finite")
         if x2 - x1 < MIN_SIDE or y2 - y1 < MIN_SIDE:

@@ -70,8 +70,16 @@ class Named:
     root: Path
     folders: Mapping[str, str]
     findings: Findings
+    _there: dict[str, set[str]] = field(default_factory=dict)
     _names: dict[str, set[str]] = field(default_factory=dict)
     _said: bool = False
+
+    def has(self, split: str, name: str) -> bool:
+        """Whether the picture lies there: by one listing of the folder, which is faster than to ask for each."""
+        folder = self.folders[split]
+        if folder not in self._there:
+            self._there[folder] = pictures_below(self.root / folder)
+        return name in self._there[folder] or is_there(self.root / folder, name)
 
     def read(self, split: str, names: set[str]) -> None:
         """All of `split` was read; `names` are relative to its folder."""
@@ -84,7 +92,9 @@ class Named:
         others: set[str] = set()
         for folder in dict.fromkeys(self.folders.values()):
             prefix = self._prefix(folder)
-            others.update(path for name in pictures_below(self.root / folder) if (path := prefix + name) not in named)
+            there = self._there.pop(folder, None)
+            names = pictures_below(self.root / folder) if there is None else there
+            others.update(path for name in names if (path := prefix + name) not in named)
         if others:
             words = f"{len(others)} pictures lie there that no annotation file names: {listed(sorted(others))}."
             self.findings.warn(words, code="image-unnamed", fix="Name them, or remove them: they are not read.")
@@ -94,14 +104,14 @@ class Named:
         return "" if folder == "." else f"{folder}/"
 
 
-def pictures_below(folder: Path) -> list[str]:
+def pictures_below(folder: Path) -> set[str]:
     """The names of the visible pictures below `folder`, in posix form."""
-    found = []
+    found: set[str] = set()
     start = len(str(folder)) + 1
     for parent, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
         prefix = f"{parent}/"[start:]
-        found += [prefix + name for name in names if not name.startswith(".") and is_picture(name)]
+        found.update([prefix + name for name in names if not name.startswith(".") and is_picture(name)])
     return found
 
 

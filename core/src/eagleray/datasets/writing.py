@@ -1,7 +1,7 @@
 """Puts the files of a new dataset in place: pictures linked where that can be, under names nobody else has."""
 
 # This runs once for each of a million files, and a Path costs more than the call that it wraps.
-# ruff: noqa: PTH103, PTH114, PTH118, PTH123, PTH211
+# ruff: noqa: PTH103, PTH114, PTH118, PTH122, PTH123, PTH211
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from tempfile import mkdtemp
 
 from eagleray.contract import DatasetError, StorageError
@@ -62,7 +62,7 @@ class Files:
     renamed: int = 0
     on_place: Callable[[Path, Path], bool] | None = None
     _taken: set[str] = field(default_factory=set)
-    _folders: set[str] = field(default_factory=set)
+    _folders: dict[str, str] = field(default_factory=dict)
     _lots: dict[Callable[..., None], list[tuple[object, ...]]] = field(default_factory=dict)
     _running: deque[Future[None]] = field(default_factory=deque)
     _threads: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(THREADS))
@@ -91,10 +91,10 @@ class Files:
 
     def folder(self, place: str) -> str:
         """`place` below the root, made if need be; a plain path, for it is asked for once a picture."""
-        path = os.path.join(self.root, place)
-        if path not in self._folders:
+        path = self._folders.get(place)
+        if path is None:
+            path = self._folders[place] = os.path.join(self.root, place)
             os.makedirs(path, exist_ok=True)
-            self._folders.add(path)
         return path
 
     def claim(self, space: str, name: str, *, flat: bool = False) -> str:
@@ -102,27 +102,29 @@ class Files:
 
         `flat` turns folders in the name into a prefix.
         """
-        path = PurePosixPath(name.replace("/", "_") if flat else name)
-        stem, number = str(path.with_suffix("")), 1
-        wanted = stem
+        stem, suffix = os.path.splitext(name.replace("/", "_") if flat else name)
+        wanted, number = stem, 1
         while (key := f"{space}\0{wanted.casefold()}") in self._taken:
             number += 1
             wanted = f"{stem}-{number}"
         self._taken.add(key)
         self.renamed += number > 1
-        return f"{wanted}{path.suffix}"
+        return wanted + suffix
 
     def place(self, source: Path, target: str) -> None:
         """Link the picture `source` to `target` below the root, or put it there as `placing` says."""
-        folder, name = os.path.split(target)
-        path = os.path.join(self.folder(folder), name)
+        path = self._path(target)
         if self.on_place is not None and self.on_place(source, Path(path)):
             return
         self._later(put, source, path, self.placing)
 
     def write_text(self, target: str, text: str) -> None:
-        folder, name = os.path.split(target)
-        self._later(write_new, os.path.join(self.folder(folder), name), text)
+        self._later(write_new, self._path(target), text)
+
+    def _path(self, target: str) -> str:
+        """Where `target` goes, its folder made."""
+        folder, _, name = target.rpartition("/")
+        return f"{self.folder(folder)}/{name}"
 
 
 def each(doing: Callable[..., None], lot: list[tuple[object, ...]]) -> None:

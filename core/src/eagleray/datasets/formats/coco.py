@@ -8,13 +8,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import msgspec
-
 from eagleray.contract import DatasetError
 from eagleray.contract.tasks import IMAGE_SEGMENTATION, KEYPOINT_DETECTION
 from eagleray.datasets.formats.base import OBJECTS, Format
-from eagleray.datasets.formats.coco_entry import BOX_FIX, ENTRY, CocoEntry, around, box_of, mask_of
-from eagleray.datasets.formats.coco_index import CocoImage, CocoIndex, Id, lenient, read_index
+from eagleray.datasets.formats.coco_entry import CocoEntry, around, box_of, entries_of, entry_of, mask_of
+from eagleray.datasets.formats.coco_index import CocoImage, CocoIndex, Id, read_index
 from eagleray.datasets.formats.coco_layout import (
     Skeleton,
     agreed_categories,
@@ -29,7 +27,7 @@ from eagleray.datasets.formats.coco_layout import (
 from eagleray.datasets.formats.coco_writer import CocoWriter
 from eagleray.datasets.geometry import RowError, inside
 from eagleray.datasets.images import header
-from eagleray.datasets.places import Named, is_there, safe_name
+from eagleray.datasets.places import Named, safe_name
 from eagleray.datasets.records import Annotation, DatasetInfo, DatasetWriter, ImageRecord
 from eagleray.datasets.report import Findings, shown
 from eagleray.datasets.writing import Files
@@ -53,7 +51,7 @@ class CocoSource:
         descriptor = os.open(index.path, os.O_RDONLY)
         try:
             for number, image in enumerate(index.images):
-                if (name := self.name_of(image, folder, names, index.path)) is None:
+                if (name := self.name_of(image, split, folder, names, index.path)) is None:
                     continue
                 path = folder / name
                 width, height = whole(image.width), whole(image.height)
@@ -65,10 +63,10 @@ class CocoSource:
             os.close(descriptor)
         self.named.read(split, names)
 
-    def name_of(self, image: CocoImage, folder: Path, names: set[str], path: Path) -> str | None:
+    def name_of(self, image: CocoImage, split: str, folder: Path, names: set[str], path: Path) -> str | None:
         """The picture's name below `folder`; None where it cannot be had, which is noted."""
         name = safe_name(image.file_name, folder)
-        if name is None or not is_there(folder, name):
+        if name is None or not self.named.has(split, name):
             what = f"the picture {shown(image.file_name)} is not in {shown(folder.name)}/"
             self.findings.fault(path, what, "Add the picture, or remove its entry.", code="image-missing")
             return None
@@ -83,9 +81,12 @@ class CocoSource:
         self, index: CocoIndex, number: int, descriptor: int, width: int, height: int
     ) -> tuple[Annotation, ...]:
         found = []
-        for row, content in index.annotations_of(number, descriptor):
+        rows, contents = index.annotations_of(number, descriptor)
+        entries = entries_of(contents)
+        for place, row in enumerate(rows):
             try:
-                annotation = self.annotation(content, width, height)
+                entry = entries[place] if entries is not None else entry_of(contents[place])
+                annotation = self.annotation(entry, width, height)
                 checked, over = inside(annotation, width, height, mend=self.mend)
             except RowError as error:
                 self.findings.fault(index.path, error.what, error.fix, row, code=error.code)
@@ -96,15 +97,8 @@ class CocoSource:
             found.append(checked)
         return tuple(found)
 
-    def annotation(self, content: bytes, width: int, height: int) -> Annotation:
+    def annotation(self, entry: CocoEntry, width: int, height: int) -> Annotation:
         """Raises RowError."""
-        try:
-            entry = ENTRY.decode(content)
-        except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
-            try:
-                entry = lenient(content, CocoEntry)
-            except (ValueError, msgspec.MsgspecError, RecursionError) as error:
-                raise RowError(shown(error, 120), BOX_FIX) from None
         class_id = self.class_ids.get(entry.category_id)
         if class_id is None:
             raise RowError(f"category_id {shown(entry.category_id)} is not in `categories`", "Add it.", "class-id")

@@ -6,10 +6,11 @@ import math
 
 import msgspec
 
-from eagleray.datasets.formats.coco_index import Id
+from eagleray.datasets.formats.coco_index import Id, lenient
 from eagleray.datasets.geometry import MIN_AREA, RowError, box_around, check_outline, outline_area
 from eagleray.datasets.masks import box_of_rle, rle_of_counts
 from eagleray.datasets.records import BoxXYXY, Rle
+from eagleray.datasets.report import shown
 
 BOX_FIX = "`bbox` is [x, y, width, height] in pixels."
 
@@ -31,9 +32,27 @@ class CocoEntry(msgspec.Struct, gc=False):
     iscrowd: int | bool | None = 0
 
 
-ENTRY = msgspec.json.Decoder(CocoEntry)
+ENTRIES = msgspec.json.Decoder(list[CocoEntry])
 OUTLINES = msgspec.json.Decoder(list[list[float]])
 RLE = msgspec.json.Decoder(CocoRle)
+
+
+def entries_of(contents: list[bytes]) -> list[CocoEntry] | None:
+    """All entries of a picture, in one call; None where one of them is not as it should be."""
+    try:
+        found = ENTRIES.decode(b"[" + b",".join(contents) + b"]")
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+        return None
+    return found if len(found) == len(contents) else None
+
+
+def entry_of(content: bytes) -> CocoEntry:
+    """Raises RowError."""
+    try:
+        entry: CocoEntry = lenient(content, CocoEntry)
+    except (ValueError, msgspec.MsgspecError, RecursionError) as error:
+        raise RowError(shown(error, 120), BOX_FIX) from None
+    return entry
 
 
 def around(polygons: tuple[tuple[float, ...], ...], rle: Rle | None) -> BoxXYXY | None:

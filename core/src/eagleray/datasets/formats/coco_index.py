@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 from array import array
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -55,6 +54,7 @@ class CocoKey(msgspec.Struct, gc=False):
 
 Entry = TypeVar("Entry", CocoImage, CocoCategory, CocoKey)
 NOTHING = (b"[]", b"null", b"{}")
+LONGEST_NOTHING = max(map(len, NOTHING))
 
 
 @dataclass
@@ -77,20 +77,20 @@ class CocoIndex:
     outlined: int
     posed: int
 
-    def annotations_of(self, number: int, descriptor: int) -> Iterator[tuple[int, bytes]]:
-        """Row (from 1) and bytes of every annotation of picture `number`, in the file's order."""
+    def annotations_of(self, number: int, descriptor: int) -> tuple[list[int], list[bytes]]:
+        """Rows (from 1) and bytes of the annotations of picture `number`, in the file's order."""
         rows = self.order[self.first[number] : self.first[number + 1]].tolist()
         if not rows:
-            return
-        start = self.offsets[rows[0]]
-        end = self.offsets[rows[-1]] + self.lengths[rows[-1]]
-        together = os.pread(descriptor, end - start, start) if end - start <= NEAR else None
-        for row in rows:
-            offset, length = self.offsets[row], self.lengths[row]
-            if together is not None:
-                yield row + 1, together[offset - start : offset - start + length]
-            else:
-                yield row + 1, os.pread(descriptor, length, offset)
+            return [], []
+        offsets, lengths = self.offsets, self.lengths
+        start = offsets[rows[0]]
+        size = offsets[rows[-1]] + lengths[rows[-1]] - start
+        if size <= NEAR:
+            together = os.pread(descriptor, size, start)
+            contents = [together[offsets[row] - start : offsets[row] - start + lengths[row]] for row in rows]
+        else:
+            contents = [os.pread(descriptor, lengths[row], offsets[row]) for row in rows]
+        return [row + 1 for row in rows], contents
 
 
 @dataclass
@@ -151,19 +151,21 @@ class Building:
 
     def add_annotations(self, batch: Batch, row: int) -> int:
         keys = entries(batch, CocoKey, "annotations", row, self)
-        offsets, lengths, owners, ids = self.offsets, self.lengths, self.owners, self.ids
-        for (offset, length), key in zip(batch.spans(), keys, strict=True):
-            offsets.append(offset)
-            lengths.append(length)
-            if key is None:
-                # A row that cannot be placed stays in the count of rows, with a picture that is nobody's.
-                owners.append(self.number(""))
-                continue
-            owners.append(self.number(key.image_id))
-            if isinstance(key.id, int) and -(2**63) <= key.id < 2**63:
-                ids.append(key.id)
-            self.outlined += bytes(key.segmentation) not in NOTHING
-            self.posed += bytes(key.keypoints) not in NOTHING
+        offsets, lengths = batch.spans()
+        self.offsets.extend(offsets)
+        self.lengths.extend(lengths)
+        # `number`, without a call for each of millions; a row that cannot be placed stays in the count of rows, with a
+        # picture that is nobody's.
+        of, numbers = self.numbers.setdefault, self.numbers
+        self.owners.extend([of("" if key is None else key.image_id, len(numbers)) for key in keys])
+        known = [key for key in keys if key is not None]
+        self.ids.extend([key.id for key in known if isinstance(key.id, int) and -(2**63) <= key.id < 2**63])
+        # By the length first, which is to be had without a copy.
+        for key in known:
+            if len(key.segmentation) > LONGEST_NOTHING or bytes(key.segmentation) not in NOTHING:
+                self.outlined += 1
+            if len(key.keypoints) > LONGEST_NOTHING or bytes(key.keypoints) not in NOTHING:
+                self.posed += 1
         return row + len(keys)
 
     def done(self) -> CocoIndex:

@@ -47,17 +47,17 @@ class Batch:
     text: bytes
     raws: list[msgspec.Raw] | None
 
-    def spans(self) -> Iterator[tuple[int, int]]:
-        """Offset in the file and length of every element."""
+    def spans(self) -> tuple[list[int], list[int]]:
+        """Offsets in the file and lengths of the elements."""
         if self.raws is None:
-            yield self.offset, len(self.text) - 2
-            return
-        at = 1
-        for raw in self.raws:
-            length = len(raw)
-            at = self.text.find(raw, at)
-            yield self.offset + at - 1, length
+            return [self.offset], [len(self.text) - 2]
+        lengths = list(map(len, self.raws))
+        offsets, at, find, before = [], 1, self.text.find, self.offset - 1
+        for raw, length in zip(self.raws, lengths, strict=True):
+            at = find(raw, at)
+            offsets.append(before + at)
             at += length
+        return offsets, lengths
 
 
 class JsonStream:
