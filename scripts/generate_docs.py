@@ -1,4 +1,4 @@
-"""Writes what in docs/ is read off the code: job-spec.md, cli.md, and the tables of datasets.md.
+"""Writes what in docs/ is read off the code: job-spec.md, cli.md, the tables of datasets.md and its pictures.
 
 .venv/bin/python scripts/generate_docs.py            write them
 .venv/bin/python scripts/generate_docs.py --check    exit 1 where a committed page differs from what would be written
@@ -7,15 +7,19 @@
 from __future__ import annotations
 
 import json
+import math
+import random
 import sys
-from collections.abc import Iterator, Mapping
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import typer.main
+from PIL import Image, ImageDraw
 
 from eagleray.cli.app import app
-from eagleray.datasets import FORMATS
+from eagleray.datasets import FORMATS, preview
 from eagleray.datasets.report import CODES as FINDINGS
 from eagleray.jobs.resume import CHANGEABLE_ON_RESUME
 from eagleray.jobs.spec import JobSpec, Scaling
@@ -270,6 +274,102 @@ def datasets_page() -> str:
     return text
 
 
+Points = list[tuple[float, float]]
+# Of a figure: hand, head, hand and foot about its middle, in parts of its size.
+JOINTS = ((-1.0, -0.4), (0.0, -1.0), (1.0, -0.4), (0.1, 1.0))
+SIDE = 160
+
+
+def box_columns(points: Points) -> str:
+    (left, right), (top, bottom) = ((min(values), max(values)) for values in zip(*points, strict=True))
+    numbers = ((left + right) / 2, (top + bottom) / 2, right - left, bottom - top)
+    return " ".join(f"{number / SIDE:.6f}" for number in numbers)
+
+
+def draw_boxes(draw: ImageDraw.ImageDraw, class_id: int, x: float, y: float, size: float) -> str:
+    points = [(x - size, y - size * 0.7), (x + size, y + size * 0.7)]
+    (draw.rectangle if class_id else draw.ellipse)(points, fill=(220, 190, 60 + 120 * class_id))
+    return f"{class_id} {box_columns(points)}"
+
+
+def draw_masks(draw: ImageDraw.ImageDraw, class_id: int, x: float, y: float, size: float) -> str:
+    """A leaf or a star, by their outlines."""
+    outline = []
+    for step in range(40):
+        angle = step * math.tau / 40
+        reach = size * (0.7 + 0.3 * math.cos(5 * angle) if class_id else 0.55 + 0.45 * abs(math.cos(angle)))
+        outline.append((x + reach * math.cos(angle), y + reach * math.sin(angle)))
+    draw.polygon(outline, fill=(70, 150 + 60 * class_id, 90))
+    return f"{class_id} " + " ".join(f"{value / SIDE:.6f}" for point in outline for value in point)
+
+
+def draw_keypoints(draw: ImageDraw.ImageDraw, class_id: int, x: float, y: float, size: float) -> str:
+    points = [(x + dx * size, y + dy * size) for dx, dy in JOINTS]
+    for end in points:
+        draw.line([(x, y), end], fill=(60, 60, 70), width=5)
+    around = [(x - size * 1.1, y - size * 1.1), (x + size * 1.1, y + size * 1.1)]
+    seen = " ".join(f"{a / SIDE:.6f} {b / SIDE:.6f} {1 if place == 3 else 2}" for place, (a, b) in enumerate(points))
+    return f"0 {box_columns(around)} {seen}"
+
+
+# Name → how an object is drawn and its row, its class names, and what data.yaml says besides.
+SHEETS: dict[str, tuple[Callable[..., str], tuple[str, ...], str]] = {
+    "boxes": (draw_boxes, ("coin", "stamp"), ""),
+    "masks": (draw_masks, ("leaf", "star"), ""),
+    "keypoints": (draw_keypoints, ("figure",), "kpt_shape: [4, 3]\nflip_idx: [2, 1, 0, 3]\n"),
+}
+
+
+def write_made(root: Path, draw_one: Callable[..., str], classes: tuple[str, ...], also: str) -> Path:
+    """A DICE set of eight made pictures with two objects each, the same every time."""
+    rng = random.Random(4)
+    for number in range(8):
+        split = "train" if number < 6 else "valid"
+        picture = Image.new("RGB", (SIDE, SIDE), (rng.randint(170, 215), rng.randint(170, 215), rng.randint(180, 225)))
+        draw = ImageDraw.Draw(picture)
+        rows = [
+            draw_one(draw, (number + place) % len(classes), 45 + 70 * place, rng.uniform(45, 115), rng.uniform(18, 36))
+            for place in range(2)
+        ]
+        for kind in ("images", "labels"):
+            (root / split / kind).mkdir(parents=True, exist_ok=True)
+        picture.save(root / split / "images" / f"{number}.png")
+        (root / split / "labels" / f"{number}.txt").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    names = "".join(f"  {number}: {name}\n" for number, name in enumerate(classes))
+    (root / "data.yaml").write_text(f"{also}names:\n{names}", encoding="utf-8")
+    return root
+
+
+def write_sheets(folder: Path) -> list[Path]:
+    """The contact sheets of docs/datasets.md, as the product makes them, in few colours so that they stay small."""
+    folder.mkdir(parents=True, exist_ok=True)
+    written = []
+    with tempfile.TemporaryDirectory() as scratch:
+        for name, made in SHEETS.items():
+            path = preview(write_made(Path(scratch, name), *made), Path(scratch, f"{name}.png"), images=4)
+            target = folder / f"preview-{name}.png"
+            with Image.open(path) as sheet:
+                sheet.quantize(64).save(target, optimize=True)
+            written.append(target)
+    return written
+
+
+def stale_sheets() -> list[str]:
+    """Sheets that are missing or show something else; their bytes may differ by the library that packs them."""
+    stale = []
+    with tempfile.TemporaryDirectory() as scratch:
+        for made in write_sheets(Path(scratch)):
+            kept = DOCS / "pictures" / made.name
+            if not kept.is_file() or pixels(made) != pixels(kept):
+                stale.append(f"pictures/{made.name}")
+    return stale
+
+
+def pixels(path: Path) -> bytes:
+    with Image.open(path) as image:
+        return image.convert("RGB").tobytes()
+
+
 PAGES = {"datasets.md": datasets_page, "job-spec.md": job_spec_page, "cli.md": cli_page}
 
 
@@ -284,6 +384,12 @@ def main(arguments: list[str]) -> int:
         if not arguments:
             path.write_text(text, encoding="utf-8")
         elif not path.is_file() or path.read_text(encoding="utf-8") != text:
+            print(f"docs/{name} is stale; run scripts/generate_docs.py", file=sys.stderr)
+            stale = 1
+    if not arguments:
+        write_sheets(DOCS / "pictures")
+    else:
+        for name in stale_sheets():
             print(f"docs/{name} is stale; run scripts/generate_docs.py", file=sys.stderr)
             stale = 1
     return stale
