@@ -13,7 +13,7 @@ import torch
 from transformers import set_seed
 from transformers.utils import logging
 
-from eagleray.contract import EaglerayError, TrainingAdapter, TrainingContext, TrainingError
+from eagleray.contract import DatasetError, EaglerayError, TrainingAdapter, TrainingContext, TrainingError
 from eagleray_huggingface import checkpoint
 from eagleray_huggingface.annotations import Picture, read_split
 from eagleray_huggingface.arguments import make_arguments
@@ -33,6 +33,10 @@ def plain_errors(batch_size: object) -> Iterator[None]:
     """Let only builtin exceptions and the contract's own cross: the host's side knows no others."""
     try:
         yield
+    except DatasetError as error:
+        # One from a loading process carries that process's traceback before the sentence.
+        _, found, sentence = error.message.rpartition("DatasetError: ")
+        raise DatasetError(sentence.strip() if found else error.message, error.hint) from None
     except (EaglerayError, Stopped):
         raise
     except torch.OutOfMemoryError as error:
@@ -84,7 +88,8 @@ class HuggingFaceAdapter(TrainingAdapter):
                 task,
                 self.group,
                 lambda: self.context.should_stop,
-                model=self._synchronised(built.model),
+                built.still,
+                model=built.model,
                 args=self.arguments,
                 train_dataset=Samples(task, self._pictures["train"], train=True),
                 eval_dataset=Samples(task, self._pictures["val"], train=False),
@@ -123,8 +128,3 @@ class HuggingFaceAdapter(TrainingAdapter):
     def _gather(self) -> None:
         """Bring every worker's generators to the first one, which saves."""
         self._generators = self.group.gather(checkpoint.generators())
-
-    def _synchronised(self, model: Any) -> Any:
-        if self.context.config.sync_batchnorm and self.context.world_size > 1 and self.context.device != "cpu":
-            return torch.nn.SyncBatchNorm.convert_sync_batchnorm(model)
-        return model

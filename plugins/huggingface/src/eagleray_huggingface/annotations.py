@@ -60,7 +60,7 @@ def read_split(dataset: Dataset, name: str) -> list[Picture]:
     split = dataset.splits.get(name)
     if split is None:
         raise DatasetError(f"The dataset {dataset.path} has no {name} split.")
-    readers = {"imagefolder": _folders, "coco": _coco, "dice": _dice, "yolo": _dice, "jsonl": _jsonl}
+    readers = {"imagefolder": _folders, "coco": _coco, "dice": _dice, "jsonl": _jsonl}
     if dataset.format not in readers:
         raise DatasetError(f"The form '{dataset.format}' cannot be read here.", f"Valid: {', '.join(readers)}.")
     pictures = readers[dataset.format](dataset, split)
@@ -82,7 +82,9 @@ def _coco(dataset: Dataset, split: Split) -> list[Picture]:
     path = dataset.path / split.annotations
     content = json.loads(path.read_text(encoding="utf-8-sig"))
     known = {name: number for number, name in enumerate(dataset.classes)}
-    class_ids = {category["id"]: known[category["name"]] for category in content["categories"]}
+    # A category above others, which no object has, is no class.
+    named = {category["id"]: category["name"] for category in content["categories"]}
+    class_ids = {number: known[name] for number, name in named.items() if name in known}
     things: dict[Any, list[Thing]] = defaultdict(list)
     for entry in content.get("annotations", []):
         # A crowd is neither learnt nor counted.

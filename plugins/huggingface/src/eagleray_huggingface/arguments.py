@@ -29,16 +29,14 @@ GROUP_VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE")
 
 
 def share_of_batch(context: TrainingContext) -> int:
-    """Samples that each worker takes of a batch. Raises ConfigError where the batch cannot be shared evenly."""
+    """Samples that a worker takes of a batch at most. Raises ConfigError where some worker would have none."""
     assert isinstance(context.batch_size, int)
-    share, rest = divmod(context.batch_size, context.world_size)
-    if rest or not share:
-        lower = max(1, share) * context.world_size
+    if context.batch_size < context.world_size:
         raise ConfigError(
-            f"A batch_size of {context.batch_size} cannot be shared evenly by {context.world_size} workers.",
-            f"Use a multiple of it: --batch-size {lower} or {lower + context.world_size}.",
+            f"A batch_size of {context.batch_size} is not enough for {context.world_size} workers.",
+            f"Use at least one sample for each: --batch-size {context.world_size}.",
         )
-    return share
+    return -(-context.batch_size // context.world_size)
 
 
 def make_arguments(context: TrainingContext) -> TrainingArguments:

@@ -18,12 +18,14 @@ from typing import Any
 import numpy as np
 import torch
 from transformers import TrainerState
+from transformers.trainer_pt_utils import safe_globals
 
 from eagleray.contract import CheckpointError, Resume
 from eagleray_huggingface import portable
 
 STATE, PROGRESS = "trainer_state.json", "progress.json"
-OPTIMIZER, SCHEDULER = "optimizer.pt", "scheduler.pt"
+OPTIMIZER, SCHEDULER, SCALER = "optimizer.pt", "scheduler.pt", "scaler.pt"
+GENERATORS = "rng_state.pth"
 
 
 def write(
@@ -38,7 +40,7 @@ def write(
     trainer.state.save_to_json(str(folder / STATE))
     alone = len(generators) == 1
     for rank, state in enumerate(generators):
-        torch.save(state, folder / ("rng_state.pth" if alone else f"rng_state_{rank}.pth"))
+        torch.save(state, folder / (GENERATORS if alone else f"rng_state_{rank}.pth"))
     (folder / PROGRESS).write_text(json.dumps({"best": dict(best)}), encoding="utf-8")
 
 
@@ -64,12 +66,14 @@ def check(resume: Resume) -> dict[str, float]:
     for name in (STATE, PROGRESS):
         if not isinstance(_json(resume.path / name), dict):
             raise CheckpointError(f"The checkpoint's {name} is not an object.")
-    for name in (OPTIMIZER, SCHEDULER):
-        try:
-            torch.load(resume.path / name, map_location="cpu", weights_only=True, mmap=True)
-        except (OSError, RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError) as error:
-            reason = f"{type(error).__name__}: {portable.first_line(error)}"
-            raise CheckpointError(f"The checkpoint's {name} cannot be read: {reason}") from None
+    # A scaler is there for fp16 only; which worker's generators there are depends on how many workers saved.
+    scalers = [path.name for path in resume.path.glob(SCALER)]
+    for name in (OPTIMIZER, SCHEDULER, *scalers):
+        _tensors(resume.path / name)
+    for name in sorted(path.name for path in resume.path.glob("rng_state*.pth")) or [GENERATORS]:
+        found = _tensors(resume.path / name)
+        if not isinstance(found, dict) or not {"python", "numpy", "cpu"} <= found.keys():
+            raise CheckpointError(f"The checkpoint's {name} holds no random generators.")
     best = _json(resume.path / PROGRESS).get("best", {})
     return {str(name): float(value) for name, value in best.items() if not math.isnan(float(value))}
 
@@ -84,6 +88,15 @@ def fit_to(resume: Resume, steps_per_epoch: int) -> None:
     state.global_step, state.epoch = resume.epoch * steps_per_epoch, float(resume.epoch)
     path.unlink()
     state.save_to_json(str(path))
+
+
+def _tensors(path: Path) -> Any:
+    try:
+        with safe_globals():
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except (OSError, RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError) as error:
+        reason = f"{type(error).__name__}: {portable.first_line(error)}"
+        raise CheckpointError(f"The checkpoint's {path.name} cannot be read: {reason}") from None
 
 
 def _json(path: Path) -> Any:

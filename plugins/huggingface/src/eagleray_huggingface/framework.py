@@ -87,7 +87,7 @@ def describe(version: str) -> Framework:
         ),
         portable_file="model.pt",
         best_metrics=BEST_METRICS,
-        dataset_formats=("coco", "dice", "imagefolder", "voc", "jsonl"),
+        dataset_formats=("coco", "dice", "imagefolder", "jsonl"),
         process_group=ProcessGroup.INIT,
         capabilities=Capabilities(
             auto_batch_size=Absent("Transformers' search for a batch size begins a run anew, and so cannot resume.")

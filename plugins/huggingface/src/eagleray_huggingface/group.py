@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import torch
@@ -27,6 +28,15 @@ class Group:
         found = torch.tensor([flag], dtype=torch.uint8)
         distributed.all_reduce(found, distributed.ReduceOp.MAX, group=self._gloo)
         return bool(found.item())
+
+    def sum(self, counts: Sequence[int]) -> list[int]:
+        """Each of `counts` added up over all workers, which give as many; all get the same answer."""
+        if self._gloo is None:
+            return list(counts)
+        found = torch.tensor(counts, dtype=torch.int64)
+        distributed.all_reduce(found, group=self._gloo)
+        totals: list[int] = found.tolist()
+        return totals
 
     def gather(self, value: Value) -> list[Value]:
         """Every worker's value, in the order of ranks, on the first worker; elsewhere an empty list."""

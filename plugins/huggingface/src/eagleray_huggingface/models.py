@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig, get_peft_model
+from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import (
     AutoConfig,
     AutoModelForImageClassification,
@@ -34,6 +34,8 @@ FACTORIES = {
 SEMANTIC, INSTANCE = "semantic", "instance"
 BACKBONES = ("backbone", "model.backbone", "model.pixel_level_module.encoder", "pixel_level_module.encoder")
 EYES = ("vision_tower", "vision_model", "visual", "vision_encoder")
+# The names of all modules in them, as peft matches a regular expression.
+EXCLUDED = rf"(.*\.)?({'|'.join(EYES)})(\..*)?"
 # What share of a model's weights a folder may lack before it is taken for another model's.
 MOST_MISSING = 0.9
 
@@ -45,12 +47,14 @@ class Built:
     Attributes:
         kind: how a segmentation is learnt, `semantic` or `instance`; else empty.
         lora: settings of its low-rank adapters, or None.
+        still: modules that must stay in evaluation mode: frozen normalisations, whose statistics would go on moving.
     """
 
     model: Any
     processor: Any
     kind: str
     lora: Mapping[str, Any] | None
+    still: tuple[torch.nn.Module, ...]
 
 
 def build(context: TrainingContext, source: Source) -> Built:
@@ -75,13 +79,15 @@ def build(context: TrainingContext, source: Source) -> Built:
         config.image_size = context.config.image_size
     model = _model(context, source, factory, config)
     processor = processor_of(context.task, source.folder, model, context.config.image_size)
-    freeze(context, model)
+    model = synchronised(context, model)
     lora = lora_of(context, source)
     if lora is not None:
         model = with_lora(model, lora)
         if source.kept.get("lora") and source.state is not None:
             load_state(model, source.state, exact=True)
-    return Built(model, processor, kind, lora)
+    # After the adapters, which would be trained inside what is frozen.
+    still = freeze(context, model)
+    return Built(model, processor, kind, lora, still)
 
 
 def factory_of(task: str, config: Any, name: str) -> Any:
@@ -190,7 +196,7 @@ def lora_of(context: TrainingContext, source: Source) -> Mapping[str, Any] | Non
     if kept or context.resume is not None or context.task != TEXT or context.config.lora is None:
         return kept
     asked: dict[str, Any] = context.config.lora.model_dump()
-    return asked
+    return asked | ({"exclude_modules": EXCLUDED} if context.config.freeze_vision else {})
 
 
 def with_lora(model: Any, lora: Mapping[str, Any]) -> Any:
@@ -202,6 +208,7 @@ def with_lora(model: Any, lora: Mapping[str, Any]) -> Any:
                 lora_alpha=lora["alpha"],
                 lora_dropout=lora["dropout"],
                 target_modules=lora["target_modules"],
+                exclude_modules=lora.get("exclude_modules"),
                 task_type="CAUSAL_LM",
             ),
         )
@@ -209,14 +216,36 @@ def with_lora(model: Any, lora: Mapping[str, Any]) -> Any:
         raise ConfigError(f"lora.target_modules does not fit this model: {first_line(error)}") from None
 
 
-def freeze(context: TrainingContext, model: Any) -> None:
-    """Stop what the job does not want to be trained."""
+def synchronised(context: TrainingContext, model: Any) -> Any:
+    """`model`, its batch normalisation over all workers where that is wanted and can be."""
+    if not context.config.sync_batchnorm or context.world_size == 1:
+        return model
+    if context.device == "cpu":
+        context.warn("sync_batchnorm acts on GPUs only: each worker normalises over its own part of a batch.")
+        return model
+    return torch.nn.SyncBatchNorm.convert_sync_batchnorm(model)
+
+
+def freeze(context: TrainingContext, model: Any) -> tuple[torch.nn.Module, ...]:
+    """Stop what the job does not want to be trained; returns the modules that must stay in evaluation mode.
+
+    Raises:
+        ConfigError: nothing is left to train.
+    """
     parts = EYES if context.task == TEXT and context.config.freeze_vision else ()
     frozen = [module for name, module in model.named_modules() if name.rpartition(".")[2] in parts]
     if context.config.freeze_backbone:
-        frozen.append(backbone_of(model))
+        frozen.append(backbone_of(model.get_base_model() if isinstance(model, PeftModel) else model))
     for module in frozen:
         module.requires_grad_(False)
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise ConfigError(
+            "Nothing is left to train: all that may learn, low-rank adapters included, lies in what is frozen.",
+            "Leave freeze_backbone out, or use lora=null to train the head itself.",
+        )
+    return tuple(
+        inner for module in frozen for inner in module.modules() if getattr(inner, "running_mean", None) is not None
+    )
 
 
 def backbone_of(model: Any) -> Any:

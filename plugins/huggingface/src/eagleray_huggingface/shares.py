@@ -16,7 +16,7 @@ class SharedBatches(Sampler[list[int]]):
     """The batches that one process alone would draw, of which each worker takes its part.
 
     accelerate would fill the last batch up with samples that were seen already, so that all workers have as many. Here
-    the last batch is shared as evenly as it goes; where it has fewer samples than workers, they join the batch before.
+    a batch is shared as evenly as it goes; where the last has fewer samples than workers, they join the one before.
 
     Args:
         size: samples in all.
@@ -56,11 +56,11 @@ class SharedLoader(DataLoader):
         self.batch_sampler.epoch = epoch
 
 
-def shared_loader(dataset: Any, arguments: Any, collate: Any) -> SharedLoader:
-    """Batches of `dataset` for this worker."""
+def shared_loader(dataset: Any, batch_size: int, arguments: Any, collate: Any) -> SharedLoader:
+    """This worker's parts of the batches of `dataset`; `batch_size` is over all workers."""
     batches = SharedBatches(
         len(dataset),
-        arguments.per_device_train_batch_size * arguments.world_size,
+        batch_size,
         arguments.process_index,
         arguments.world_size,
         arguments.seed,

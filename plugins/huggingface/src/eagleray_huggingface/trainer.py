@@ -1,9 +1,9 @@
-"""Transformers' Trainer, with an evaluation that several workers share without counting a picture twice."""
+"""Transformers' Trainer, whose updates and figures are those of all samples at once, however workers share them."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -14,11 +14,14 @@ from accelerate.utils import reduce
 from torch.utils.data import DataLoader, Subset
 from transformers import Trainer
 
+from eagleray_huggingface.balance import loss_weights
 from eagleray_huggingface.group import Group
 from eagleray_huggingface.scores import Score
 from eagleray_huggingface.shares import shared_loader
 from eagleray_huggingface.tasks import Task
 from eagleray_huggingface.tasks.base import TRUTH
+
+WEIGHT = "loss_weight"
 
 
 class SharedTrainer(Trainer):
@@ -26,18 +29,42 @@ class SharedTrainer(Trainer):
 
     Args:
         look: called after every batch of an evaluation; True ends it early, for a stop.
+        still: modules that stay in evaluation mode while the others train.
     """
 
-    def __init__(self, task: Task, group: Group, look: Callable[[], bool], **options: Any) -> None:
-        self.task, self.group, self.look = task, group, look
+    loss_is_scaled_for_ga = True
+
+    def __init__(
+        self, task: Task, group: Group, look: Callable[[], bool], still: Sequence[torch.nn.Module], **options: Any
+    ) -> None:
+        self.task, self.group, self.look, self.still = task, group, look, still
         super().__init__(data_collator=task.collate, **options)
+        # Many a model takes the number of items of an update and ignores it, while the Trainer believes it divided.
+        self.model_accepts_loss_kwargs = False
         sum_over_workers()
         self.control: Any
 
     def get_train_dataloader(self) -> Any:
         if self.group.world_size == 1:
             return super().get_train_dataloader()
-        return shared_loader(self.train_dataset, self.args, self.task.collate)
+        batch_size = self.task.context.batch_size
+        assert isinstance(batch_size, int)
+        return shared_loader(self.train_dataset, batch_size, self.args, self.task.collate)
+
+    def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any) -> tuple[list[Any], None]:
+        """The batches of one update, each with the weight of its loss."""
+        batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
+        counts = [self.task.items(batch) for batch in batches]
+        weights = loss_weights(counts, self.group, together=self.task.divides_together)
+        return [batch | {WEIGHT: weight} for batch, weight in zip(batches, weights, strict=True)], None
+
+    def compute_loss(self, model: Any, inputs: Any, *rest: Any, **options: Any) -> Any:
+        """The model's own mean over the batch, times what the batch counts in its update."""
+        # The Trainer puts the whole model into training mode before every batch.
+        for module in self.still:
+            module.eval()
+        inputs = dict(inputs)
+        return inputs.pop(WEIGHT) * super().compute_loss(model, inputs, *rest, **options)
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> Any:
         """This worker's share of the validation pictures."""

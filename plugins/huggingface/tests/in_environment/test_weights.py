@@ -187,15 +187,19 @@ def test_a_painter_cannot_tell_objects_apart(tmp_path: Path) -> None:
         train(tiny_context(tmp_path, "segformer", dataset, RecordingHost(tmp_path / "host"), config=config))
 
 
-@pytest.mark.parametrize("name", ["model.pt", "trainer_state.json", "optimizer.pt", "scheduler.pt", "progress.json"])
-@pytest.mark.parametrize("content", [b"garbage", None])
+SAVED = ["model.pt", "trainer_state.json", "optimizer.pt", "scheduler.pt", "progress.json", "rng_state.pth"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"), [(name, content) for name in SAVED for content in (b"garbage", None)] + [("scaler.pt", b"PK")]
+)
 def test_an_unreadable_checkpoint_is_named(tmp_path: Path, name: str, content: bytes | None) -> None:
     host = RecordingHost(tmp_path / "host")
     dataset = write_dataset(tmp_path / "data", CLASSIFICATION)
     context = tiny_context(tmp_path / "a", "vit", dataset, host, epochs=1)
     train(context)
     resume = host.resume()
-    (resume.path / name).unlink()
+    (resume.path / name).unlink(missing_ok=True)
     if content is not None:
         (resume.path / name).write_bytes(content)
     with pytest.raises(CheckpointError, match=name.replace(".", r"\.")):

@@ -18,7 +18,13 @@ TRUTH = "truth"
 
 
 class Task(ABC):
-    """Turns a dataset into batches for a model, and the model's outputs into figures."""
+    """Turns a dataset into batches for a model, and the model's outputs into figures.
+
+    Attributes:
+        divides_together: the model's loss divides by the workers' mean number of items, not by its own batch's.
+    """
+
+    divides_together = False
 
     def __init__(self, context: TrainingContext, model: Any, processor: Any) -> None:
         self.context = context
@@ -35,6 +41,10 @@ class Task(ABC):
     @abstractmethod
     def collate(self, rows: list[Batch]) -> Batch:
         """Several of them as the model's arguments; without `train`, also `TRUTH` for the score."""
+
+    def items(self, batch: Batch) -> int:
+        """How many things the model's loss for a batch is a mean over: pictures, unless a task says otherwise."""
+        return len(batch["pixel_values"])
 
     @abstractmethod
     def score(self) -> Score:
@@ -62,6 +72,12 @@ class Samples(Dataset):
 
     def __getitem__(self, index: int) -> Batch:
         return self.task.load(self.pictures[index], self.train)
+
+
+def objects(batch: Batch) -> int:
+    """Objects of a batch as the losses of detectors count them, which divide by one where there is none."""
+    labels = batch["class_labels"] if "class_labels" in batch else [label["class_labels"] for label in batch["labels"]]
+    return max(1, sum(len(found) for found in labels))
 
 
 def positions(model: Any, image_size: int | None) -> Batch:

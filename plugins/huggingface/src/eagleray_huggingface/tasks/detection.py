@@ -6,11 +6,12 @@ import inspect
 from typing import Any
 
 import torch
+from transformers.loss.loss_rt_detr import RTDetrLoss
 
 from eagleray_huggingface.annotations import Picture, boxes_xyxy, class_ids
 from eagleray_huggingface.augment import Change, as_boxes, kept_boxes
 from eagleray_huggingface.scores import ObjectScore, Score
-from eagleray_huggingface.tasks.base import TRUTH, Batch, Task, opened
+from eagleray_huggingface.tasks.base import TRUTH, Batch, Task, objects, opened
 
 
 class Detection(Task):
@@ -24,6 +25,7 @@ class Detection(Task):
         super().__init__(*parts)
         self.change = Change(self.config.augment)
         self.takes_mask = takes_mask(self.model)
+        self.divides_together = not divides_alone(self.model)
 
     def load(self, picture: Picture, train: bool) -> Batch:
         image = opened(picture)
@@ -55,6 +57,9 @@ class Detection(Task):
             ]
         return batch
 
+    def items(self, batch: Batch) -> int:
+        return objects(batch)
+
     def score(self) -> Score:
         return ObjectScore(len(self.context.dataset.classes))
 
@@ -65,6 +70,12 @@ class Detection(Task):
 
 def takes_mask(model: Any) -> bool:
     return "pixel_mask" in inspect.signature(model.forward).parameters
+
+
+def divides_alone(model: Any) -> bool:
+    """Whether the loss is of RT-DETR's family, which asks no other worker for its number of objects."""
+    known = vars(inspect.getmodule(model.loss_function)).values()
+    return any(isinstance(value, type) and issubclass(value, RTDetrLoss) for value in known)
 
 
 def padded(pictures: list[torch.Tensor]) -> Batch:

@@ -11,7 +11,7 @@ from torchvision.transforms.v2 import InterpolationMode, functional
 from eagleray_huggingface.annotations import Picture, class_ids, masks
 from eagleray_huggingface.augment import Change, as_mask
 from eagleray_huggingface.scores import ObjectScore, Score
-from eagleray_huggingface.tasks.base import TRUTH, Batch, Task, opened
+from eagleray_huggingface.tasks.base import TRUTH, Batch, Task, objects, opened
 
 # As many as COCO counts in a picture.
 MOST_OBJECTS = 100
@@ -19,6 +19,8 @@ MOST_OBJECTS = 100
 
 class Instances(Task):
     """`mask_labels` per picture: float32 `[N, H, W]` of the picture's size; `class_labels`: int64 `[N]`."""
+
+    divides_together = True
 
     def __init__(self, *parts: Any) -> None:
         super().__init__(*parts)
@@ -49,6 +51,9 @@ class Instances(Task):
         if rows[0]["train"]:
             return batch
         return batch | {TRUTH: [{"labels": row["labels"], "masks": row["masks"].bool()} for row in rows]}
+
+    def items(self, batch: Batch) -> int:
+        return objects(batch)
 
     def score(self) -> Score:
         return ObjectScore(len(self.context.dataset.classes), masks=True)

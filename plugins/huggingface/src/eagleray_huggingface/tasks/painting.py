@@ -12,9 +12,11 @@ from torchvision.transforms.v2 import InterpolationMode, functional
 from eagleray_huggingface.annotations import Picture, class_ids, masks
 from eagleray_huggingface.augment import Change, as_mask
 from eagleray_huggingface.scores import PaintingScore, Score
-from eagleray_huggingface.tasks.base import TRUTH, Batch, Task, opened
+from eagleray_huggingface.tasks.base import TRUTH, Batch, Task, objects, opened
 
 BACKGROUND = "background"
+# Of a pixel that is neither learnt nor counted.
+IGNORED = 255
 
 
 class Painting(Task):
@@ -26,7 +28,7 @@ class Painting(Task):
     def __init__(self, *parts: Any) -> None:
         super().__init__(*parts)
         self.change = Change(self.config.augment)
-        self.of_masks = hasattr(self.processor, "post_process_instance_segmentation")
+        self.of_masks = self.divides_together = hasattr(self.processor, "post_process_instance_segmentation")
 
     def load(self, picture: Picture, train: bool) -> Batch:
         image = opened(picture)
@@ -50,6 +52,9 @@ class Painting(Task):
         else:
             batch["labels"] = torch.stack(labels)
         return batch if rows[0]["train"] else batch | {TRUTH: torch.stack(labels)}
+
+    def items(self, batch: Batch) -> int:
+        return objects(batch) if self.of_masks else int((batch["labels"] != IGNORED).sum())
 
     def score(self) -> Score:
         return PaintingScore(len(self.context.dataset.classes) + 1)

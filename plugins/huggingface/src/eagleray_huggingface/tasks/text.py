@@ -31,9 +31,7 @@ class Text(Task):
         self.picture_tokens = picture_tokens(self.model.config, self.processor)
 
     def load(self, picture: Picture, train: bool) -> Batch:
-        turns = picture.turns
-        if turns[0][0] == "assistant":
-            turns = (("user", self.config.prompt), *turns)
+        turns = to_last_answer(picture, self.config.prompt)
         return {"image": opened(picture), "turns": turns, "path": picture.path, "train": train}
 
     def collate(self, rows: list[Batch]) -> Batch:
@@ -50,6 +48,7 @@ class Text(Task):
                 asked = written(self.processor, row["turns"][:-1], answer=False)
                 prompt = self.processor(text=[asked], images=[images[number]], return_tensors="pt")
                 labels[number, : prompt["input_ids"].shape[1]] = IGNORED
+        self._refuse_empty(labels, rows)
         batch["labels"] = labels
         if rows[0]["train"]:
             return batch
@@ -63,6 +62,16 @@ class Text(Task):
                 f"included; max_length is {self.config.max_length}.",
                 "Raise max_length, or shorten it.",
             )
+
+    def _refuse_empty(self, labels: torch.Tensor, rows: list[Batch]) -> None:
+        # The mean over no token is not a number.
+        for row, learnt in zip(rows, (labels != IGNORED).any(dim=1).tolist(), strict=True):
+            if not learnt:
+                raise DatasetError(f"The conversation about {row['path'].name} has an empty answer.", "Give it one.")
+
+    def items(self, batch: Batch) -> int:
+        # As in the loss, the first token is nobody's guess.
+        return int((batch["labels"][:, 1:] != IGNORED).sum())
 
     def score(self) -> Score:
         self.generated = 0
@@ -81,6 +90,26 @@ class Text(Task):
             prompt = written(self.processor, row["turns"][:-1], answer=False)
             answer = generate(self.model, self.processor, row["image"], prompt, self.config.max_new_tokens)
             score.answered(answer, row["turns"][-1][1])
+
+
+def to_last_answer(picture: Picture, prompt: str) -> tuple[tuple[str, str], ...]:
+    """The turns of a picture's conversation up to its last answer, which is what is learnt.
+
+    Where nobody asks, `prompt` does: the picture is shown with a question.
+
+    Raises:
+        DatasetError: nobody answers.
+    """
+    roles = [role for role, _ in picture.turns]
+    if "assistant" not in roles:
+        raise DatasetError(
+            f"The conversation about {picture.path.name} has no answer to learn.", "Add what the assistant says."
+        )
+    turns = picture.turns[: len(roles) - roles[::-1].index("assistant")]
+    if "user" in roles[: len(turns)]:
+        return turns
+    first = roles.index("assistant")
+    return (*turns[:first], ("user", prompt), *turns[first:])
 
 
 def written(processor: Any, turns: Any, *, answer: bool) -> str:
