@@ -115,7 +115,7 @@ def test_a_start_that_a_busy_machine_delays_is_tried_again(
         asked.append(options)
         raise RuntimeError(message)
 
-    monkeypatch.setattr(module.ray, "init", init)
+    monkeypatch.setattr("ray.init", init)
     with pytest.raises(ClusterError, match="could not be started"):
         module._start(str(tmp_path), {})
     assert len(asked) == tries
