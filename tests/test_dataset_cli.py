@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from eagleray.cli.app import main
-from eagleray.testing.data import write_detection_dataset
+from eagleray.datasets import convert
+from eagleray.testing.data import write_detection_dataset, write_segmentation_dataset
 
 Run = Callable[..., tuple[int, Any]]
 
@@ -178,3 +179,26 @@ heavy = {"httpx", "boto3", "msgspec", "pycocotools", "PIL", "eagleray.registry",
 assert not heavy, heavy
 """
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+@pytest.mark.parametrize("change", [["--fix"], ["--class", "a"]], ids=["mended", "edited"])
+def test_an_import_that_changes_something_loses_masks_only_when_told(
+    change: list[str], run: Run, tmp_path: Path
+) -> None:
+    convert(write_segmentation_dataset(tmp_path / "source"), "voc", tmp_path / "voc", allow_loss=True)
+    for kind in ("SegmentationClass", "SegmentationObject"):
+        (tmp_path / "voc" / kind / "train-0000.png").unlink()
+    code, refused = run("import", "voc", *change)
+    assert code == 3
+    assert "masks" in refused["error"]["message"]
+    assert "--allow-loss" in refused["error"]["hint"]
+    assert run("import", "voc", *change, "--allow-loss")[0] == 0
+
+
+def test_a_plain_import_keeps_masks_and_names_what_is_not_read(run: Run, tmp_path: Path) -> None:
+    convert(write_segmentation_dataset(tmp_path / "source"), "voc", tmp_path / "voc", allow_loss=True)
+    (tmp_path / "voc/SegmentationClass/train-0000.png").unlink()
+    code, imported = run("import", "voc")
+    assert code == 0
+    assert any("--task image-segmentation" in sentence for sentence in imported["warnings"])
+    assert any(name.startswith("SegmentationClass/") for name in run("show", "voc", "--files")[1]["files"])
