@@ -23,7 +23,7 @@ _ENTRY = struct.Struct("<28x3H12x")
 _ENCRYPTED = 0x1
 # Not LZMA: its header may ask for gigabytes to unpack with.
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2)
-BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, struct.error, OverflowError, ValueError)
+BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, struct.error, OverflowError, ValueError, LookupError)
 
 
 def unpack_zip(archive: Path, into: Path, limits: Limits, progress: Progress, what: str) -> None:
@@ -48,7 +48,7 @@ def _unpack(opened: zipfile.ZipFile, into: Path, budget: Budget, progress: Progr
     members = opened.infolist()
     names = MemberNames(what)
     # The name as it was packed: zipfile cuts it off at a NUL.
-    paths = [(member, names.add(member.orig_filename, is_folder=member.is_dir())) for member in members]
+    paths = [(member, names.add(member.orig_filename, is_folder=member.orig_filename.endswith("/"))) for member in members]
     for member, _ in paths:
         _check(member, what)
     total = sum(member.file_size for member in members)
