@@ -76,9 +76,6 @@ def test_f2_a_worker_that_dies_anywhere_in_a_checkpoint_leaves_the_earlier_one_o
     assert resumed[1:] == sorted(resumed[1:])
 
 
-@pytest.mark.xfail(
-    strict=False, reason="the store's figures are made up for from the manifest, the control plane's are not"
-)
 def test_an_epoch_that_was_saved_and_never_told_is_in_the_curve(
     server: Running, pictures: Path, tmp_path: Path
 ) -> None:

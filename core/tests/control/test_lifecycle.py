@@ -65,6 +65,21 @@ def test_a_queued_job_says_why_it_waits(house: House) -> None:
     assert house.job(job_id).queue_position == 1
 
 
+def test_an_epoch_that_was_saved_and_never_told_is_in_the_curve(house: House) -> None:
+    job_id, driver = house.running()
+    driver.epoch(1, accuracy=0.25)
+    driver.say({"type": "progress", "epoch": 2, "epochs": 4, "step": 1, "steps": 4, "metrics": {}})
+    driver.checkpoint(2)
+    driver.finish("failed", FailureKind.WORKER_LOST, "A worker process died.")
+    house.tick(2)
+    saved = [{"epoch": 1, "metrics": {"accuracy": 0.25}}, {"epoch": 2, "metrics": {"accuracy": 0.5}}]
+    again = {"attempt": 2, "resumed_from_epoch": 2, "saved": saved, "saved_by_attempt": 1}
+    house.driver(job_id).say({"type": "attempt", **again})
+    points = house.queries.metrics(job_id, ["accuracy"])
+    assert [(point.epoch, point.value) for point in points] == [(1, 0.25), (2, 0.5)]
+    assert house.job(job_id).progress is None, "what the dead attempt was at is no news"
+
+
 def test_a_lost_worker_is_tried_again_from_the_checkpoint(house: House) -> None:
     job_id, driver = house.running()
     driver.epoch(1)

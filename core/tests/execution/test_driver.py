@@ -105,7 +105,7 @@ class House:
     def worker_starts(self) -> None:
         assert self.made is not None
         log = str(self.settings.home / "worker.log")
-        self.made._receive({"type": "hello", "rank": 0, "pid": 1, "log": log, "inode": [0, 0]})
+        self.made._receive({"type": "hello", "rank": 0, "pid": 1, "node": "n", "log": log, "inode": [0, 0]})
         self.made._receive({"type": "phase", "phase": "running", "message": "loading data and model"})
 
     def trains(self, report: Callable[[Mapping[str, Any]], None]) -> Any:

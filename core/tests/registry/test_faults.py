@@ -210,6 +210,37 @@ os._exit(1)
         assert after.after_a_crash
 
 
+class Sleepy(LocalStore):
+    """Falls asleep once, just before it takes a number."""
+
+    asleep: Callable[[], None] | None = None
+
+    def put_bytes(self, key: str, data: bytes, *, if_absent: bool = False) -> None:
+        asleep, self.asleep = self.asleep, None
+        if asleep is not None:
+            asleep()
+        super().put_bytes(key, data, if_absent=if_absent)
+
+
+def test_a_number_that_others_had_and_forgot_is_no_lease(tmp_path: Path) -> None:
+    others = LocalStore(tmp_path)
+    holder = Lease(others, "d/writers", what="it")
+
+    def meanwhile() -> None:
+        with Lease(others, "d/writers", what="it"):
+            pass
+        holder.__enter__()
+
+    with Lease(others, "d/writers", what="it"):
+        pass
+    sleepy = Sleepy(tmp_path)
+    sleepy.asleep = meanwhile
+    with pytest.raises(DatasetBusyError, match="being changed by process"):
+        Lease(sleepy, "d/writers", what="it", wait_s=0.05).__enter__()
+    holder.check()
+    holder.__exit__(None, None, None)
+
+
 def test_several_writers_at_once_lose_no_version(tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import shutil
     import threading

@@ -115,7 +115,10 @@ class _Recorder:
         self._attempt["resumed_from_epoch"] = resumed_from
         self._job["epochs_done"] = int(resumed_from or 0)
         self._job["resumable"] = bool(resumed_from)
-        self._note(event)
+        self._job["progress"] = None
+        for row in event.get("saved") or []:
+            self._keep(int(row["epoch"]), row["metrics"], int(event["saved_by_attempt"]))
+        self._note({name: value for name, value in event.items() if not name.startswith("saved")})
 
     def _facts(self, event: Plain) -> None:
         for name in FACTS & event.keys():
@@ -128,23 +131,27 @@ class _Recorder:
 
     def _epoch(self, event: Plain) -> None:
         job, epoch = self._job, int(event["epoch"])
-        metrics = {str(key): float(value) for key, value in event["metrics"].items()}
-        for key, value in metrics.items():
-            job.transaction.metrics.append(
-                {
-                    "job_id": job["id"],
-                    "key": key,
-                    "epoch": epoch,
-                    "value": None if math.isnan(value) else value,
-                    "attempt": self._attempt["number"],
-                    "time": job.transaction.now,
-                }
-            )
+        metrics = self._keep(epoch, event["metrics"], self._attempt["number"])
         job["epochs_done"], job["metrics"], job["progress"] = epoch, metrics, None
         best = event.get("best") or {}
         if best.get("value") is not None:
             job["best"] = best
         self._note(event)
+
+    def _keep(self, epoch: int, given: Mapping[str, Any], attempt: int) -> dict[str, float]:
+        metrics = {str(key): float(value) for key, value in given.items()}
+        for key, value in metrics.items():
+            self._job.transaction.metrics.append(
+                {
+                    "job_id": self._job["id"],
+                    "key": key,
+                    "epoch": epoch,
+                    "value": None if math.isnan(value) else value,
+                    "attempt": attempt,
+                    "time": self._job.transaction.now,
+                }
+            )
+        return metrics
 
     def _progress(self, event: Plain) -> None:
         names = ("epoch", "epochs", "step", "steps", "metrics")

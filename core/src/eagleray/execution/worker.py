@@ -56,7 +56,8 @@ def training_loop(payload: Payload) -> dict[str, Any]:
     rank = ray.train.get_context().get_world_rank()
     work_dir = settings.work / f"job-{payload['job_id']}-{payload['attempt']}-{rank}"
     channel = WorkerChannel(payload["channel"])
-    log = capture_output(settings, payload["job_id"], payload["attempt"], rank, channel)
+    node = ray.get_runtime_context().get_node_id()
+    log = capture_output(settings, payload["job_id"], payload["attempt"], rank, channel, node)
     try:
         # An earlier attempt that was killed could not clean up after itself.
         for old in settings.work.glob(f"job-{payload['job_id']}-*-{rank}"):

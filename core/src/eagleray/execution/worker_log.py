@@ -56,8 +56,10 @@ class WorkerLog:
             self._channel.send({"type": "log", "rank": self._rank, "lines": texts})
 
 
-def capture_output(settings: Settings, job_id: int, attempt: int, rank: int, channel: WorkerChannel) -> WorkerLog:
-    """Send file descriptors 1 and 2 of this process into the log file from now on."""
+def capture_output(
+    settings: Settings, job_id: int, attempt: int, rank: int, channel: WorkerChannel, node: str
+) -> WorkerLog:
+    """Send file descriptors 1 and 2 of this process into the log file from now on; `node` is its Ray node id."""
     path = log_path(settings, job_id, attempt, rank)
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
@@ -67,7 +69,6 @@ def capture_output(settings: Settings, job_id: int, attempt: int, rank: int, cha
     os.dup2(descriptor, 2)
     os.close(descriptor)
     stat = path.stat()
-    channel.send(
-        {"type": "hello", "rank": rank, "pid": os.getpid(), "log": str(path), "inode": [stat.st_dev, stat.st_ino]}
-    )
+    place = {"node": node, "log": str(path), "inode": [stat.st_dev, stat.st_ino]}
+    channel.send({"type": "hello", "rank": rank, "pid": os.getpid(), **place})
     return WorkerLog(path, rank, channel)

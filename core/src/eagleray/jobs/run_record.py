@@ -150,7 +150,17 @@ class RunRecord:
             if self.record.phase not in (Phase.PREPARING, Phase.STOPPING):
                 self.record.advance(Phase.PREPARING)
             self.save()
-        self._emit({"event": "attempt", "attempt": number, "resumed_from_epoch": resumed_from})
+        known = {} if manifest is None else {**manifest.recent, manifest.epoch: manifest.metrics}
+        self._emit(
+            {
+                "event": "attempt",
+                "attempt": number,
+                "resumed_from_epoch": resumed_from,
+                # Whoever listens may have missed what was saved just before the attempt before this one died.
+                "saved": [{"epoch": epoch, "metrics": dict(metrics)} for epoch, metrics in sorted(known.items())],
+                "saved_by_attempt": manifest.attempt if manifest else None,
+            }
+        )
 
     def note_checkpoint(self) -> None:
         """A worker says that the store has one."""
@@ -267,7 +277,7 @@ class RunRecord:
             here = False
         if not here:
             self._remote_logs[int(message["rank"])] = path
-        self._emit({"event": "worker", "rank": message["rank"], "pid": message["pid"]})
+        self._emit({"event": "worker", **{name: message[name] for name in ("rank", "pid", "node")}})
 
     def log(self, rank: int, lines: list[str], settings: Settings) -> None:
         if rank in self._remote_logs:

@@ -85,8 +85,7 @@ class Lease:
             self.after_a_crash = last is not None and not (last.get("over") and last.get("ended_well", True))
             self._spoke_at = _now_s()
             with suppress(AlreadyExistsError):
-                self._store.put_bytes(self._key(newest + 1), self._content(), if_absent=True)
-                self._token = newest + 1
+                self._token = self._take(newest + 1)
         for token in self._tokens():
             if token < self._token:
                 self._store.delete(self._key(token))
@@ -159,6 +158,15 @@ class Lease:
                 # A store that is away for a while is not a lost lease.
                 continue
 
+    def _take(self, token: int) -> int:
+        """`token`, or 0 where another writer is ahead. Raises AlreadyExistsError."""
+        self._store.put_bytes(self._key(token), self._content(), if_absent=True)
+        if self._newest() == token:
+            return token
+        # Others had the number, let it go and forgot it, all after this process had looked.
+        self._store.delete(self._key(token))
+        return 0
+
     def _ask(self) -> None:
         if self._lost or self._newest() != self._token:
             raise self._taken_over()
@@ -176,10 +184,12 @@ class Lease:
 
     def _take_next(self) -> None:
         try:
-            self._store.put_bytes(self._key(self._token + 1), self._content(), if_absent=True)
+            taken = self._take(self._token + 1)
         except AlreadyExistsError:
-            raise self._taken_over() from None
-        self._token += 1
+            taken = 0
+        if not taken:
+            raise self._taken_over()
+        self._token = taken
         self._store.delete(self._key(self._token - 1))
 
     def _taken_over(self) -> DatasetBusyError:

@@ -83,7 +83,6 @@ def _start(wanted: Wanted, old: ServerState | None, settings: Settings, folder: 
         shutil.rmtree(old.temp_dir, ignore_errors=True)
     _check_free(wanted.host, wanted.port)
     state = _start_ray(wanted, settings, folder, say)
-    folder.save(state)
     say("starting the control plane and the API")
     _deploy(wanted, state, folder)
     _require_answer(state, folder)
@@ -162,12 +161,15 @@ def _start_ray(wanted: Wanted, settings: Settings, folder: ServerFolder, say: Sa
         temp_dir=temp_dir,
         started_at=datetime.now(UTC).isoformat(timespec="seconds"),
     )
+    # Before it is up: whoever is interrupted now can still end it by `eagleray down`.
+    folder.save(state)
     deadline = time.monotonic() + START_S
     while "Ray runtime started" not in folder.log.read_text(errors="replace"):
         if process.poll() is not None or time.monotonic() > deadline:
             last = " ".join(folder.log.read_text(errors="replace").split())[-500:]
             end(state.pid, mark, patience_s=5)
             shutil.rmtree(temp_dir, ignore_errors=True)
+            folder.forget()
             raise ClusterError(f"Ray did not start: {last}", f"Its whole log: {folder.log}")
         time.sleep(0.2)
     return state

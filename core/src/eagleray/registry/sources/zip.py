@@ -48,7 +48,9 @@ def _unpack(opened: zipfile.ZipFile, into: Path, budget: Budget, progress: Progr
     members = opened.infolist()
     names = MemberNames(what)
     # The name as it was packed: zipfile cuts it off at a NUL.
-    paths = [(member, names.add(member.orig_filename, is_folder=member.orig_filename.endswith("/"))) for member in members]
+    paths = [
+        (member, names.add(member.orig_filename, is_folder=member.orig_filename.endswith("/"))) for member in members
+    ]
     for member, _ in paths:
         _check(member, what)
     total = sum(member.file_size for member in members)
