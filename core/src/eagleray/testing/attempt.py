@@ -179,7 +179,7 @@ def _context(
     weights = None
     if spec.weights:
         weights = work_dir / "weights" / f"{card.weights or card.name}.pt"
-        weights.parent.mkdir()
+        weights.parent.mkdir(parents=True)
         shutil.copyfile(spec.weights, weights)
     return TrainingContext(
         job_id=1,
