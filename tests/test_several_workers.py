@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import yaml
 from eagleray.storage.s3.store import S3Store
 from eagleray.testing.s3_server import SeaweedServer, seaweed
 
-from .conftest import Home
+from .conftest import EAGLERAY, Home
 from .ray_cluster import start_cluster
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
@@ -70,11 +71,15 @@ def test_two_nodes_without_a_shared_folder_train_one_job(
     home: Home, pictures: Path, tmp_path: Path, plain_venv: Path, server: SeaweedServer
 ) -> None:
     home.environ |= {**server.environ, "EAGLERAY_STORAGE": "s3://jobs/team"}
-    code, imported = home.run("datasets", "import", str(pictures), "--name", "shapes")
-    assert code == 0, imported.errors
+    command = [EAGLERAY, "datasets", "import", str(pictures), "--name", "shapes"]
+    subprocess.run(command, env=home.environ, check=True, capture_output=True, timeout=120)
     spec = {"framework": "echo", "model_name": "echo-linear", "dataset_path": "shapes@1", "epochs": 3, "batch_size": 4}
     job = tmp_path / "job.yaml"
-    job.write_text(yaml.safe_dump({**spec, "pretrained": False, "scaling": {"num_workers": 2}}))
+    job.write_text(
+        yaml.safe_dump(
+            {**spec, "pretrained": False, "scaling": {"num_workers": 2}, "advanced_config": {"noise_lines": 1}}
+        )
+    )
     nodes = [tmp_path / name for name in ("left", "right")]
     for node in nodes:
         node.mkdir()

@@ -317,7 +317,7 @@ class JobDriver:
             kind = message.pop("type")
             if kind == "hello":
                 self._worker_is_there = True
-                run.hello(message)
+                run.hello(message, self._settings)
             elif kind == "phase":
                 run.advance(Phase.RUNNING, message["message"])
             elif kind == "warning":

@@ -267,12 +267,13 @@ class RunRecord:
         self.fenced = bool(attempts) and attempts[-1].number > self._only_attempt
         return self.fenced
 
-    def hello(self, message: dict[str, Any]) -> None:
-        """A worker has started; where its log file is not this machine's, its lines are written here as well."""
+    def hello(self, message: dict[str, Any], settings: Settings) -> None:
+        """A worker has started; where its log file is not in this home, its lines are written here as well."""
         path = Path(message["log"])
         try:
             stat = path.stat()
-            here = [stat.st_dev, stat.st_ino] == message["inode"]
+            same = [stat.st_dev, stat.st_ino] == message["inode"]
+            here = same and path.parent == self._log_folder(settings)
         except OSError:
             here = False
         if not here:
