@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import random
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,7 +13,8 @@ import pytest
 from eagleray.settings import S3Access
 from eagleray.storage.s3.options import MIB, S3Options
 from eagleray.storage.s3.store import S3Store
-from eagleray.testing.s3_proxy import StrictProxy, strict_proxy
+from eagleray.storage.store import FileEntry
+from eagleray.testing.s3_proxy import Request, StrictProxy, strict_proxy
 from eagleray.testing.s3_server import SeaweedServer, seaweed
 
 BUCKET = "eagleray-tests"
@@ -28,6 +31,26 @@ FAST = S3Options(
     copy_part_bytes=6 * MIB,
 )
 OpenS3 = Callable[..., S3Store]
+
+
+def entry_of(data: bytes) -> FileEntry:
+    return FileEntry(sha256=hashlib.sha256(data).hexdigest(), size_bytes=len(data))
+
+
+def is_put(request: Request) -> bool:
+    return request.method == "PUT"
+
+
+def is_data(request: Request) -> bool:
+    return request.reads_data
+
+
+def is_part(request: Request) -> bool:
+    return request.method == "PUT" and "uploadId" in request.query
+
+
+def is_completion(request: Request) -> bool:
+    return request.method == "POST" and "uploadId" in request.query
 
 
 @pytest.fixture(scope="session")
@@ -57,3 +80,17 @@ def open_s3(s3_server: SeaweedServer, tmp_path: Path) -> Iterator[OpenS3]:
     yield opener
     for store in opened:
         store.close()
+
+
+@pytest.fixture
+def store(open_s3: OpenS3, proxy: StrictProxy) -> S3Store:
+    """A bucket behind the proxy."""
+    return open_s3(proxy.access)
+
+
+@pytest.fixture
+def big(tmp_path: Path) -> tuple[Path, bytes]:
+    """Five parts, the last a short one."""
+    data = random.Random(7).randbytes(21 * MIB)
+    (tmp_path / "big.bin").write_bytes(data)
+    return tmp_path / "big.bin", data
