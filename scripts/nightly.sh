@@ -10,9 +10,12 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-# Failing writes (F21) come from libfiu; without it that test is skipped, and says so.
-if ! command -v fiu-run >/dev/null && [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null; then
-    apt-get update -qq && apt-get install -y -qq fiu-utils || echo "no fiu-utils: F21 is skipped"
+# Failing writes (F21) come from libfiu, F23 needs a PostgreSQL; without them those tests are skipped, and say so.
+wanted=()
+command -v fiu-run >/dev/null || wanted+=(fiu-utils)
+compgen -G "/usr/lib/postgresql/*/bin/postgres" >/dev/null || wanted+=(postgresql)
+if [ ${#wanted[@]} -gt 0 ] && [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null; then
+    apt-get update -qq && apt-get install -y -qq "${wanted[@]}" || echo "not installed: ${wanted[*]}; their tests are skipped"
 fi
 # Every cluster is the only one while it runs, so nothing here runs side by side.
 exec bash scripts/test.sh -m "(slow or fault) and not framework" --durations=20 "$@"
