@@ -62,7 +62,8 @@ def test_f2_a_worker_that_dies_anywhere_in_a_checkpoint_leaves_the_earlier_one_o
 ) -> None:
     deaths = {2: "save", 3: "ckpt.after_file", 4: "ckpt.before_manifest", 5: "ckpt.after_manifest"}
     (tmp_path / "markers").mkdir()
-    config = {"deaths": deaths, "markers": str(tmp_path / "markers")}
+    # Checkpoints are sent beside training: an epoch takes long enough that each has gone before the next is saved.
+    config = {"deaths": deaths, "markers": str(tmp_path / "markers"), "delay_s": 0.2}
     job = server.create(pictures, framework="stranger", epochs=6, max_failures=8, advanced_config=config)
     done = server.ended(job)
     assert done["status"] == "completed", done
