@@ -45,6 +45,7 @@ def stranger(server: Running, pictures: Path, trouble: str, **changes: Any) -> i
 
 
 def test_one_that_raises_fails_with_its_own_words_and_is_not_tried_again(server: Running, pictures: Path) -> None:
+    """C16"""
     job = server.ended(stranger(server, pictures, "raise"))
     assert (job["status"], job["failure_kind"], job["attempt_count"]) == ("failed", "plugin", 1), job
     assert "a stranger's own mistake" in job["error_message"]
@@ -56,6 +57,7 @@ def test_one_that_raises_fails_with_its_own_words_and_is_not_tried_again(server:
 def test_one_that_dies_is_tried_again_as_often_as_was_asked_and_then_fails(
     server: Running, pictures: Path, trouble: str
 ) -> None:
+    """C17"""
     job = server.ended(stranger(server, pictures, trouble, max_failures=1))
     assert (job["status"], job["failure_kind"]) == ("failed", "worker-lost"), job
     attempts = server.attempts(job["id"])
@@ -68,6 +70,7 @@ def test_one_that_dies_is_tried_again_as_often_as_was_asked_and_then_fails(
 def test_one_that_prints_a_hundred_megabytes_at_once_costs_neither_memory_nor_its_job(
     server: Running, pictures: Path
 ) -> None:
+    """C18"""
     job_id = stranger(server, pictures, "shout")
     with peak_memory(server, DRIVER) as peak:
         job = server.ended(job_id)

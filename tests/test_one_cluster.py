@@ -31,6 +31,7 @@ def test_a_job_ends_with_checkpoints_metrics_logs_and_a_record(home: Home, pictu
 def test_a_killed_worker_is_replaced_and_ends_where_an_unharmed_run_ends(
     home: Home, pictures: Path, tmp_path: Path
 ) -> None:
+    """C17"""
     arguments = (*ECHO, "--data", str(pictures), "--epochs", "4", "--seed", "5")
     code, _ = home.run(*arguments)
     assert code == 0
@@ -43,6 +44,7 @@ def test_a_killed_worker_is_replaced_and_ends_where_an_unharmed_run_ends(
 
 
 def test_ctrl_c_stops_gracefully_and_the_job_resumes_to_its_end(home: Home, pictures: Path) -> None:
+    """C7"""
     arguments = (*ECHO, "--data", str(pictures), "--epochs", "4", "--set", "delay_s=0.3")
     training = home.start(*arguments)
     training.until(lambda event: event["event"] == "epoch" and event["epoch"] == 2)
@@ -82,6 +84,7 @@ def test_a_killed_driver_leaves_nothing_running_and_its_job_resumes(home: Home, 
 def test_an_adapter_that_raises_fails_its_job_with_a_sentence_and_its_traceback_is_kept(
     home: Home, pictures: Path
 ) -> None:
+    """C16"""
     code, training = home.run(*ECHO, "--data", str(pictures), "--epochs", "2", "--set", "fail_at_epoch=1")
     assert code == 9
     assert training.events[-1]["error"]["code"] == "training" or '"training"' in training.errors

@@ -169,6 +169,28 @@ def test_a_display_that_is_gone_ends_no_job_and_silences_no_callback(house: Hous
     assert watching.calls == ["begin", "epoch 1", "end completed"]
 
 
+def test_callbacks_run_in_the_driver_and_none_can_end_a_run(house: House) -> None:
+    """C20"""
+
+    class Raising:
+        processes: list[int] = []
+
+        def __getattr__(self, hook: str) -> Callable[..., None]:
+            def raises(*_: Any) -> None:
+                self.processes.append(os.getpid())
+                raise RuntimeError(hook)
+
+            return raises
+
+    raising, watching = Raising(), Watching()
+    record = house.run(callbacks=[raising, watching])
+    assert record.phase is Phase.COMPLETED
+    assert watching.calls == ["begin", "epoch 1", "end completed"]
+    assert raising.processes == [os.getpid()] * 3
+    said = [message for message in house.messages() if "Raising." in message]
+    assert [message.split()[0] for message in said[:2]] == ["Raising.on_train_begin", "Raising.on_epoch_end"]
+
+
 def test_ctrl_c_after_the_end_only_cuts_short_what_follows(house: House) -> None:
     watching = Watching(at_end=interrupt)
     record = house.run(callbacks=[watching])

@@ -24,6 +24,7 @@ def test_the_first_lost_worker_is_replaced_at_once() -> None:
 
 
 def test_waits_double_with_jitter_until_the_jobs_own_budget_is_spent() -> None:
+    """C17"""
     assert 1 <= waits(decide(LOST, 2)) <= 2
     assert 2 <= waits(decide(LOST, 3)) <= 4
     assert decide(LOST, 4) == GiveUp(

@@ -107,6 +107,7 @@ def test_every_checkpoint_gets_there_and_nothing_is_left(run: Run) -> None:
 
 
 def test_training_never_waits_for_a_slow_store(run: Run) -> None:
+    """C10"""
     run.store.slow_s = 0.3
     started = time.monotonic()
     for epoch in range(1, 21):
@@ -122,6 +123,7 @@ def test_training_never_waits_for_a_slow_store(run: Run) -> None:
 
 
 def test_f14_an_outage_delays_what_counts_and_is_said_once(run: Run) -> None:
+    """C10"""
     run.save(1)
     until(lambda: run.stored() == [1])
     run.store.away = True
@@ -163,6 +165,7 @@ def test_an_upload_that_is_only_slow_is_waited_for_at_the_end(tmp_path: Path) ->
 
 
 def test_files_follow_the_checkpoints_in_their_order(run: Run, tmp_path: Path) -> None:
+    """C13"""
     run.store.slow_s = 0.05
     run.save(1, best=True)
     (tmp_path / "best.pt").write_bytes(b"stripped")

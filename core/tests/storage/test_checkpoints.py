@@ -193,6 +193,7 @@ def test_a_kill_before_publishing_is_made_up_for_at_the_resume(
 
 
 def test_a_best_that_the_framework_has_put_there_itself_stays(checkpoints: Checkpoints) -> None:
+    """C13"""
     commit(checkpoints, 1, best=True)
     checkpoints.store.put_bytes(f"{PREFIX}/best.pt", b"stripped")
     checkpoints.republish()

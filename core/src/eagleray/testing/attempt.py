@@ -12,6 +12,7 @@ import json
 import os
 import pickle
 import shutil
+import signal
 import sys
 import threading
 import time
@@ -91,11 +92,15 @@ def main(job: Path) -> None:
     }[spec.action]
     watch(spec.folder / "watch.jsonl", [spec.folder / name for name in ("work", "host", "tmp", "result.json")])
 
+    caught = _caught_signals()
+
     def target() -> None:
+        result["main_thread"] = threading.current_thread() is threading.main_thread()
         try:
             result.update(action())
         except BaseException as error:
             result["error"] = _as_data(error)
+        result["signals"] = [number.name for number in _caught_signals() if number not in caught]
 
     # As on a worker: not the main thread, so a signal handler cannot be set.
     before = set(threading.enumerate())
@@ -250,6 +255,13 @@ def _as_data(error: BaseException) -> dict[str, Any]:
         "message": error.message if isinstance(error, EaglerayError) else str(error),
         "traceback": "" if known else "".join(traceback.format_exception(error)),
     }
+
+
+def _caught_signals() -> list[signal.Signals]:
+    """Signals for which this process has a handler, native code's included; Python itself knows only its own."""
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
+    caught = int(next(line for line in status.splitlines() if line.startswith("SigCgt")).split()[1], 16)
+    return [number for number in signal.Signals if caught >> (number - 1) & 1]
 
 
 def _left_behind(before: set[threading.Thread]) -> dict[str, list[str]]:

@@ -31,6 +31,11 @@ class Case:
             or one that was stopped and resumed, must end alike.
         workers_config: over `config` where two workers are compared with one. Pictures come in another order then, and
             every worker sees its own share, so: no augmentation, and batch norm over all workers.
+        workers_images: pictures of the dataset for that, a quarter of them for validation. The default makes four
+            batches an epoch, the last of three pictures: what is left out, seen twice, or weighed by workers instead of
+            by pictures shows, as does a gradient that is not all workers'.
+        workers_batch_size: over both workers. As many as the pictures for training where one worker alone sees them in
+            another order than several do: batches of other pictures cannot be compared, but for the one of them all.
         images: pictures of the made dataset, a quarter of them for validation.
         weights: a file of pretrained weights to start from; None: from scratch.
         tolerance: by how much a metric may differ, relative to its size or absolutely, between runs that must be alike.
@@ -44,6 +49,8 @@ class Case:
     model: str = ""
     config: Mapping[str, Any] = field(default_factory=dict)
     workers_config: Mapping[str, Any] = field(default_factory=dict)
+    workers_images: int = 20
+    workers_batch_size: int = 4
     epochs: int = 3
     batch_size: int = 4
     learning_rate: float | None = None
@@ -57,8 +64,22 @@ class Case:
     prompt: str = ""
     threshold: float = 0.0
 
+    def prepared(self, python: str, code: Path, folder: Path) -> Case:
+        """The case as it is tried; override it for one that must first make something by the plugin's own Python.
+
+        Args:
+            python: the interpreter that has the framework.
+            code: for its PYTHONPATH: the core and the plugin.
+            folder: for what is made; nothing else may be written to.
+        """
+        return self
+
     def write_dataset(self, root: Path, images: int) -> Dataset:
         """A dataset of the task below `root`, as the host would describe it."""
+        if self.task not in WRITERS:
+            raise NotImplementedError(
+                f"Nobody makes pictures for '{self.task}': override Case.write_dataset, or name it in `untried`."
+            )
         write = WRITERS[self.task]
         return read_dataset(write(root, images=images, size=self.image_size), self.task).dataset
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import inspect
+from typing import Any
 
 import pytest
 
 from eagleray.contract import Framework
 from eagleray.testing.attempt import find_framework
+
+# What chooses and checks the standard tests: as little to be replaced as these.
+LOOKING = ("__init_subclass__", "pytest_generate_tests")
 
 
 class Conformance:
@@ -16,10 +20,19 @@ class Conformance:
     Attributes:
         plugin: the module of the plugin's entry point.
         framework_name: which of its frameworks, where it registers several.
+
+    Raises:
+        TypeError: C32: a subclass deletes or replaces a standard test. It is raised where the class is made, so that no
+            test of the class need be asked.
     """
 
     plugin: str = ""
     framework_name: str = ""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if found := missing_tests(cls):
+            raise TypeError(f"{cls.__qualname__}: {'; '.join(found)}")
 
     @pytest.fixture(scope="class")
     @classmethod
@@ -32,7 +45,7 @@ class Conformance:
 
 
 def missing_tests(cls: type) -> list[str]:
-    """The standard tests that `cls` lacks or replaces without `xfail(reason=…)`, as clauses."""
+    """Standard tests, and what looks for them, that `cls` lacks or replaces without `xfail(reason=…)`, as clauses."""
     found = []
     for standard in inspect.getmro(cls):
         if not standard.__module__.startswith("eagleray.testing.conformance"):
@@ -44,6 +57,8 @@ def missing_tests(cls: type) -> list[str]:
                     found.append(f"{name} is deleted")
                 elif own is not test and not _expected_to_fail(own):
                     found.append(f"{name} is replaced without xfail(reason=…)")
+            elif name in LOOKING and inspect.getattr_static(cls, name) is not test:
+                found.append(f"{name} is replaced, by which standard tests are found")
     return found
 
 

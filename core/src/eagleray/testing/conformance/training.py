@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -10,6 +11,7 @@ import pytest
 from PIL import Image
 
 from eagleray.contract import Framework, ModelStatus, Resume
+from eagleray.testing.attempt import find_framework
 from eagleray.testing.attempts import Outcome, Runner, code_folder
 from eagleray.testing.conformance.answers import faults_in
 from eagleray.testing.conformance.case import Case, differences
@@ -23,15 +25,17 @@ class TrainingConformance(WorkersConformance):
 
     Attributes:
         cases: what is tried; empty: every task of the framework with its first model, as it is.
+        untried: tasks that no case is about, and why.
         timeout_s: for one attempt.
     """
 
     cases: ClassVar[tuple[Case, ...]] = ()
+    untried: ClassVar[Mapping[str, str]] = {}
     timeout_s: ClassVar[float] = 300
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         if "case" in metafunc.fixturenames:
-            metafunc.parametrize("case", metafunc.cls.cases or [None], ids=_case_name, scope="class")
+            metafunc.parametrize("case", cases_of(metafunc.cls), ids=_case_name, scope="class")
 
     @pytest.fixture(scope="class")
     @classmethod
@@ -43,11 +47,9 @@ class TrainingConformance(WorkersConformance):
 
     @pytest.fixture(scope="class")
     @classmethod
-    def trial(
-        cls, case: Case | None, framework: Framework, runner: Runner, tmp_path_factory: pytest.TempPathFactory
-    ) -> Trial:
-        chosen = case or Case(framework.tasks[0])
-        return Trial(cls.plugin, framework, runner, chosen, tmp_path_factory.mktemp("trial"))
+    def trial(cls, case: Case, framework: Framework, runner: Runner, tmp_path_factory: pytest.TempPathFactory) -> Trial:
+        folder = tmp_path_factory.mktemp("trial")
+        return Trial(cls.plugin, framework, runner, case.prepared(runner.python, runner.code, folder), folder)
 
     @pytest.fixture(scope="class")
     @classmethod
@@ -99,6 +101,11 @@ class TrainingConformance(WorkersConformance):
     def test_c30_nobody_is_called(self, whole: Outcome) -> None:
         """C30"""
         assert whole.network == ()
+
+    def test_c19_the_steps_need_no_main_thread_and_catch_no_signal(self, whole: Outcome) -> None:
+        """C19"""
+        assert whole.result["main_thread"] is False
+        assert whole.result["signals"] == []
 
     def test_c31_no_process_and_no_thread_is_left(self, whole: Outcome, cut: Outcome) -> None:
         """C31"""
@@ -170,6 +177,13 @@ class TrainingConformance(WorkersConformance):
         assert said.result["broken"]["code"] == "checkpoint"
         assert (said.writes, said.network, said.left) == ((), (), ())
 
+    def test_c37_every_task_is_tried_or_says_why_not(self, framework: Framework) -> None:
+        """C37"""
+        tried = {case.task for case in cases_of(type(self))}
+        left_out = [task for task in framework.tasks if task not in tried and not self.untried.get(task, "").strip()]
+        assert not left_out, f"no case, and no reason in `untried`: {', '.join(left_out)}"
+        assert not self.untried.keys() - (set(framework.tasks) - tried), "`untried` names what is tried or no task"
+
     def test_c33_the_models_offered_can_be_chosen(self, framework: Framework) -> None:
         """C33"""
         for task in framework.tasks:
@@ -177,5 +191,11 @@ class TrainingConformance(WorkersConformance):
             assert any(card.status is not ModelStatus.PREDICT_ONLY for card in cards), f"nothing to train for {task}"
 
 
-def _case_name(case: Case | None) -> str:
-    return f"{case.task}-{case.model}".rstrip("-") if case else "first"
+def cases_of(suite: type[TrainingConformance]) -> tuple[Case, ...]:
+    """What the class tries: its cases, else one for each task of its framework that is not left out."""
+    tasks = find_framework(suite.plugin, suite.framework_name).tasks
+    return suite.cases or tuple(Case(task) for task in tasks if task not in suite.untried)
+
+
+def _case_name(case: Case) -> str:
+    return f"{case.task}-{case.model}".rstrip("-")

@@ -10,8 +10,7 @@ from eagleray.testing.conformance.suite import Conformance
 from eagleray.testing.conformance.trial import Trial, without_error
 
 WORKERS = 2
-# A quarter of the pictures is for validation, so training has exactly one batch: the order of pictures is no matter.
-PICTURES, BATCH = 16, 12
+EPOCHS = 2
 
 
 class WorkersConformance(Conformance):
@@ -21,13 +20,17 @@ class WorkersConformance(Conformance):
         """C34"""
         trial.needs("several_workers")
         case = trial.case
-        dataset = case.write_dataset(trial.folder / "one-batch", PICTURES)
-        changes = {"config": {**case.config, **case.workers_config}, "batch_size": BATCH}
+        dataset = case.write_dataset(trial.folder / "batches", case.workers_images)
+        config = {**case.config, **case.workers_config}
+        changes = {"config": config, "batch_size": case.workers_batch_size, "epochs": EPOCHS}
         alone = trial.succeed("alone", dataset=dataset, **changes)
         both = [
             without_error(outcome)
             for outcome in trial.runner.run_workers(trial.spec("both", dataset=dataset, **changes), WORKERS)
         ]
+        batches = -(-dataset.splits["train"].num_images // case.workers_batch_size)
+        counted = {(outcome.steps[0][2], len(outcome.steps)) for outcome in (alone, *both)}
+        assert counted == {(batches, batches * EPOCHS)}, f"batches of an epoch and in all: {counted}"
         for one, two in zip(alone.reports, both[0].reports, strict=True):
             first, second = (case.told(report.metrics, *case.workers_untold) for report in (one, two))
             assert differences(first, second, case.workers_tolerance) == [], f"epoch {one.epoch}"
