@@ -1,10 +1,10 @@
-"""The plugin contract's own suite: the description here, training in the plugin's environment."""
+"""The half of the contract's suite that trains, in the plugin's environment; the other is in `test_descriptor.py`."""
 
 from __future__ import annotations
 
 import pytest
 
-from eagleray.testing.conformance import Case, DescriptorConformance, TrainingConformance
+from eagleray.testing.conformance import Case, TrainingConformance
 
 TASK = "image-classification"
 # Layer norm: a batch norm on CPUs knows its own worker's pictures only.
@@ -30,10 +30,6 @@ EVERYTHING = Case(
     # What each rank draws for itself.
     workers_config={"mixup": 0.0, "cutmix": 0.0, "drop": 0.0, "reprob": 0.0},
 )
-
-
-class TestDescriptor(DescriptorConformance):
-    plugin = "eagleray_timm"
 
 
 @pytest.mark.framework
