@@ -49,6 +49,19 @@ def test_classes_of_several_labels_are_their_parts(tmp_path: Path) -> None:
     assert class_names(dataset, multi_label=False) == ("a;b", "b", "c; a")
 
 
+def test_a_semicolon_alone_is_a_picture_without_labels_for_the_core_too(tmp_path: Path) -> None:
+    write_classification_dataset(tmp_path, images=12)
+    pictures = sorted(path.relative_to(tmp_path) for path in tmp_path.rglob("*.png"))
+    rows = [f"{path},{';' if number % 3 == 0 else path.parent.name}" for number, path in enumerate(pictures)]
+    splits = ["train" if path.parts[0] == "train" else "val" for path in pictures]
+    text = "\n".join(["image,label,split", *map(",".join, zip(rows, splits, strict=True))])
+    (tmp_path / "labels.csv").write_text(text + "\n", encoding="utf-8")
+    dataset = read_dataset(tmp_path / "labels.csv", TASK, "csv").dataset
+    assert class_names(dataset, multi_label=True) == ("a", "b")
+    labels = read_samples(dataset, "train", multi_label=True).labels
+    assert set(labels) == {(), (0,), (1,)}
+
+
 def test_a_table_without_splits_is_of_the_split_that_its_name_says(tmp_path: Path) -> None:
     dataset = table(tmp_path, "note\nnot a table of pictures\n")
     (tmp_path / "val.csv").write_text("Filename,Class\n1.png,a\n")

@@ -41,7 +41,8 @@ class Counts:
 
     def __init__(self, config: ClassificationConfig, num_classes: int, device: torch.device) -> None:
         self.multi_label, self.threshold, self.num_classes = config.multi_label, config.threshold, num_classes
-        self.hits = torch.zeros(3, dtype=torch.int64, device=device)  # pictures, top-1, top-5
+        # Pictures that have a label, and of these top-1 and top-5.
+        self.hits = torch.zeros(3, dtype=torch.int64, device=device)
         self.classes = torch.zeros(3, num_classes, dtype=torch.int64, device=device)  # support, predicted, right
         keep = not self.multi_label and num_classes <= MATRIX_CLASSES
         self.matrix = torch.zeros(num_classes, num_classes, dtype=torch.int64, device=device) if keep else None
@@ -51,7 +52,8 @@ class Counts:
         best = logits.topk(min(5, self.num_classes), dim=-1).indices
         if self.multi_label:
             truth, guess = targets > 0.5, logits.float().sigmoid() >= self.threshold
-            hit = truth.gather(1, best)
+            # Where there is no label no answer can be right.
+            hit = truth.gather(1, best)[truth.any(1)]
             self.classes += torch.stack([truth.sum(0), guess.sum(0), (truth & guess).sum(0)])
         else:
             hit = best == targets[:, None]

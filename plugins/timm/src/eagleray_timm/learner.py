@@ -55,6 +55,11 @@ class Learner:
                 model = convert_sync_batchnorm(model)
             else:
                 context.warn("sync_bn acts on GPUs only; each worker keeps batch statistics of its own.")
+        if group.several and config.loss_name == "twoway":
+            context.warn(
+                f"loss=twoway compares the pictures of a batch with one another: each of {context.world_size} workers "
+                "compares its own part only, which teaches something else than one worker's whole batch."
+            )
         self._frozen = freeze(model, config.freeze)
         self.model: Any = model.to(device, memory_format=self.layout)
         lr = learning_rate(config, context.learning_rate, batch_size * config.grad_accum_steps)

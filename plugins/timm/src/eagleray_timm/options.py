@@ -110,7 +110,7 @@ class ScheduleOptions(Options):
 class LossOptions(Options):
     """Labels and loss"""
 
-    multi_label: bool = option(False, "A picture may have several labels, or none.")
+    multi_label: bool = option(False, "A picture may have several labels (`a;b` in a table), or none (`;`).")
     loss: Loss | None = option(
         None,
         "Cross-entropy, binary cross-entropy, asymmetric, Poly-1, two-way or ZLPR; none: ce, or bce if multi-label.",

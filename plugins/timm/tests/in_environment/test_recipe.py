@@ -11,6 +11,7 @@ from timm.optim import list_optimizers
 
 from eagleray.contract import ConfigError
 from eagleray_timm.config import ClassificationConfig
+from eagleray_timm.evaluation import Counts
 from eagleray_timm.options import OptimizerName
 from eagleray_timm.recipe import (
     Mixing,
@@ -130,3 +131,12 @@ def test_mixing_ends_after_its_epoch() -> None:
     mixing = Mixing(ClassificationConfig(mixup=1.0, mixup_off_epoch=2, smoothing=0.0), 3)
     mixing.start(3)
     assert mixing(torch.rand(4, 3, 8, 8), torch.tensor([0, 1, 2, 0]))[1].max(1).values.tolist() == [1.0] * 4
+
+
+def test_a_picture_without_a_label_is_neither_right_nor_wrong() -> None:
+    counts = Counts(ClassificationConfig(multi_label=True), 2, CPU)
+    targets = torch.tensor([[1.0, 0.0], [0.0, 0.0], [0.0, 1.0]])
+    counts.add(torch.tensor([[3.0, -3.0], [-3.0, 3.0], [3.0, -3.0]]), targets)
+    assert counts.metrics()["metrics/accuracy_top1"] == 0.5
+    # Given one that it has not, it is a false positive.
+    assert counts.metrics()["metrics/precision"] == 0.25

@@ -90,14 +90,14 @@ def test_two_workers_end_with_the_weights_of_one_on_the_whole_batch(tmp_path: Pa
     assert [len(outcome.steps) for outcome in two] == [8, 8]
 
 
-def test_batch_norm_statistics_are_evened_out(tmp_path: Path, runner: Runner) -> None:
+def test_batch_norm_statistics_are_evened_out_and_what_is_not_shared_is_said(tmp_path: Path, runner: Runner) -> None:
     spec = AttemptSpec(
         plugin="eagleray_timm",
         framework="timm",
         folder=tmp_path / "two",
         task=TASK,
         model="test_resnet",
-        config={"img_size": 32, "sync_bn": True, "workers": 1},
+        config={"img_size": 32, "sync_bn": True, "workers": 1, "multi_label": True, "loss": "twoway", "smoothing": 0.0},
         dataset=write_dataset(tmp_path / "data"),
         epochs=1,
         batch_size=8,
@@ -105,4 +105,5 @@ def test_batch_norm_statistics_are_evened_out(tmp_path: Path, runner: Runner) ->
     first, second = runner.run_workers(spec, 2)
     assert first.error is None and second.error is None, (first.error, second.error)
     assert dict(first.reports[0].metrics) == dict(second.reports[0].metrics)
-    assert any("sync_bn acts on GPUs only" in warning for warning in first.result["warnings"])
+    warnings = "\n".join(first.result["warnings"])
+    assert "sync_bn acts on GPUs only" in warnings and "loss=twoway compares the pictures of a batch" in warnings
