@@ -37,6 +37,10 @@ class Settings:
         home: `EAGLERAY_HOME`, default `~/.eagleray`: environments, caches, work folders of this node.
         storage: `EAGLERAY_STORAGE`, a folder or `s3://bucket/prefix`; default `{home}/storage`.
         blocked_plugins: `EAGLERAY_BLOCKED_PLUGINS`, comma-separated entry-point names that are not loaded.
+        plugin_import_timeout_s: `EAGLERAY_PLUGIN_IMPORT_TIMEOUT_S`, seconds that loading a plugin may take, whose top
+            package is light.
+        adapter_import_timeout_s: `EAGLERAY_ADAPTER_IMPORT_TIMEOUT_S`, seconds that a worker's import of a plugin's
+            adapter, and so of its framework, may take.
         environment_timeout_s: `EAGLERAY_ENVIRONMENT_TIMEOUT_S`, seconds that building an environment may take.
         cache_max_bytes: `EAGLERAY_CACHE_MAX_BYTES`, what the node's cache of datasets and weights keeps beyond what is
             in use; None: half of its file system.
@@ -51,6 +55,8 @@ class Settings:
     home: Path
     storage: str
     blocked_plugins: frozenset[str]
+    plugin_import_timeout_s: float = 20.0
+    adapter_import_timeout_s: float = 600.0
     environment_timeout_s: float = 1800.0
     cache_max_bytes: int | None = None
     worker_start_timeout_s: float = 3600.0
@@ -95,6 +101,8 @@ def load_settings() -> Settings:
         home=home,
         storage=os.environ.get("EAGLERAY_STORAGE") or str(home / "storage"),
         blocked_plugins=_names("EAGLERAY_BLOCKED_PLUGINS"),
+        plugin_import_timeout_s=_seconds("EAGLERAY_PLUGIN_IMPORT_TIMEOUT_S", 20.0),
+        adapter_import_timeout_s=_seconds("EAGLERAY_ADAPTER_IMPORT_TIMEOUT_S", 600.0),
         environment_timeout_s=_seconds("EAGLERAY_ENVIRONMENT_TIMEOUT_S", 1800.0),
         cache_max_bytes=None if cache_bytes is None else int(cache_bytes),
         worker_start_timeout_s=_seconds("EAGLERAY_WORKER_START_TIMEOUT_S", 3600.0),

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import sys
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -23,6 +26,15 @@ from eagleray.testing.echo import FRAMEWORK
 def register_frameworks(register):
     register(dataclasses.replace(FRAMEWORK, {changes}))
 """
+HANGING_HOOK = """
+import time
+from eagleray.contract import hookimpl
+
+@hookimpl
+def register_frameworks(register):
+    time.sleep(600)
+"""
+NUMBERS = itertools.count()
 Install = Callable[..., None]
 
 
@@ -85,6 +97,31 @@ def test_a_keyboard_interrupt_at_import_is_the_users(install: Install) -> None:
     install("bad", "raise KeyboardInterrupt")
     with pytest.raises(KeyboardInterrupt):
         discover(settings())
+
+
+@pytest.mark.parametrize("hang", ["import time; time.sleep(600)", "while True: pass", HANGING_HOOK])
+@pytest.mark.parametrize("in_main_thread", [True, False])
+def test_a_plugin_that_does_not_come_back_is_quarantined_alone(
+    install: Install, hang: str, in_main_thread: bool
+) -> None:
+    # Its import holds its module's name in this process from now on.
+    name = f"hanging{next(NUMBERS)}"
+    install(name, hang)
+    install("good", GOOD.format(changes="name='good'"))
+    limited = dataclasses.replace(settings(), plugin_import_timeout_s=0.5)
+    if in_main_thread:
+        catalogue = discover(limited)
+    else:
+        with ThreadPoolExecutor(1) as pool:
+            catalogue = pool.submit(discover, limited).result()
+    (found,) = catalogue.quarantined
+    assert {"echo", "good"} <= set(catalogue.frameworks)
+    assert (found.name, found.reason) == (name, "loading it took longer than 0.5 s.")
+    assert f"EAGLERAY_BLOCKED_PLUGINS={name}" in found.hint
+    assert "EAGLERAY_PLUGIN_IMPORT_TIMEOUT_S=1.5" in found.hint
+    started = time.monotonic()
+    assert discover(limited).quarantined == (found,)
+    assert time.monotonic() - started < 0.5, "it is waited for once"
 
 
 def test_a_misspelt_hook_names_the_nearest_and_spares_the_others(install: Install) -> None:

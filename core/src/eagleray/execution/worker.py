@@ -29,6 +29,7 @@ from eagleray.execution.shared_store import require_shared
 from eagleray.execution.uploads import Uploads, finish_others
 from eagleray.execution.worker_data import dataset_of
 from eagleray.execution.worker_log import capture_output
+from eagleray.plugins.limit import TookTooLong, within
 from eagleray.settings import Settings, load_settings
 from eagleray.storage import weights as weights_store
 from eagleray.storage.cache import NodeCache
@@ -85,7 +86,7 @@ def _attempt(payload: Payload, settings: Settings, work_dir: Path, channel: Work
     try:
         with ExitStack() as held:
             dataset = dataset_of(payload, settings, work_dir, store, held)
-            adapter_class = _load(payload["adapter"])
+            adapter_class = _load(payload["adapter"], settings)
             adapter: TrainingAdapter = adapter_class(_context(payload, settings, work_dir, host, store, dataset))
             channel.send({"type": "phase", "phase": "running", "message": "loading data and model"})
             adapter.load_data()
@@ -232,7 +233,7 @@ def _context(
         model=ModelCard(**card),
         epochs=payload["epochs"],
         batch_size=payload["batch_size"],
-        config=_load(payload["config_model"]).model_validate(payload["config"]),
+        config=_load(payload["config_model"], settings).model_validate(payload["config"]),
         dataset=dataset,
         work_dir=work_dir,
         host=host,
@@ -299,13 +300,22 @@ def _resume(payload: Payload, work_dir: Path, store: Store) -> Resume | None:
     return Resume(path=folder, epoch=manifest.epoch, metrics=dict(manifest.metrics))
 
 
-def _load(reference: str) -> Any:
+def _load(reference: str, settings: Settings) -> Any:
     module, _, name = reference.partition(":")
+    environment = Path(sys.prefix).name
+    limit_s = settings.adapter_import_timeout_s
     try:
-        return getattr(importlib.import_module(module), name)
+        return getattr(within(limit_s, lambda: importlib.import_module(module)), name)
+    except TookTooLong:
+        raise PluginError(
+            f"Importing '{reference}' in the plugin's environment {environment} took longer than {limit_s:g} s.",
+            "On the node, `eagleray envs build FRAMEWORK` tries the framework's own import. If that is quick, the "
+            "plugin's adapter hangs; if it is slow, start that node's Ray with "
+            f"EAGLERAY_ADAPTER_IMPORT_TIMEOUT_S={3 * limit_s:g}.",
+        ) from None
     except (ImportError, OSError, AttributeError) as error:
         raise PluginError(
-            f"Cannot import '{reference}' in the plugin's environment {Path(sys.prefix).name}: {error}.",
+            f"Cannot import '{reference}' in the plugin's environment {environment}: {error}.",
             "The plugin's lock lacks a package, or this node a system library that the error names; on the node, "
             "`eagleray envs build FRAMEWORK` tries the same.",
         ) from error

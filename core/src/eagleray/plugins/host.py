@@ -18,11 +18,14 @@ from eagleray.contract.callbacks import TrainingCallbacks
 from eagleray.contract.errors import PluginError, nearest, unknown_name
 from eagleray.contract.failures import FailureRule
 from eagleray.contract.framework import CONTRACT_VERSION, Framework
+from eagleray.plugins.limit import TookTooLong, within
 from eagleray.plugins.validity import faults_of
 from eagleray.settings import Settings
 
 GROUP = hooks.PROJECT
 LIST_COMMAND = "eagleray plugins list"
+# What took too long in this process is not waited for again: a control plane looks at the plugins with every job.
+_left_behind: set[EntryPoint] = set()
 logger = logging.getLogger(__name__)
 
 
@@ -158,10 +161,11 @@ def discover(settings: Settings) -> Catalogue:
             blocked.append(source.entry_point.name)
             continue
         try:
-            frameworks = _load(manager, source)
+            plugin, frameworks = _load(source, settings.plugin_import_timeout_s)
         except _Rejected as error:
             quarantined.append(source.quarantine(error.reason, error.hint))
             continue
+        manager.register(plugin, f"{source.entry_point.name} ({source.distribution})")
         for framework in frameworks:
             if fault := _fault(framework):
                 name = str(getattr(framework, "name", ""))
@@ -188,34 +192,42 @@ def _sources() -> list[_Source]:
     return sorted(sources, key=lambda source: (source.entry_point.name, source.distribution))
 
 
-def _load(manager: pluggy.PluginManager, source: _Source) -> list[Framework]:
-    """What one plugin registers; it stays in `manager` only if all went well.
+def _load(source: _Source, limit_s: float) -> tuple[Any, list[Framework]]:
+    """One plugin, and what it registers.
 
     Raises:
-        _Rejected: it does not import, misspells a hook, has none, or raises in one.
+        _Rejected: it does not import, misspells a hook, has none, raises in one, or does not come back.
     """
-    name = f"{source.entry_point.name} ({source.distribution})"
     upgrade = f"Try: pip install --upgrade {source.distribution}"
-    plugin: Any = None
-    frameworks: list[Framework] = []
     try:
+        if source.entry_point in _left_behind:
+            raise TookTooLong
         # A plugin that prints while it is imported must not end up in the middle of `--json`.
         with contextlib.redirect_stdout(sys.stderr):
-            plugin = source.entry_point.load()
-            manager.register(plugin, name)
-            _check_hooks(manager, plugin)
-            _call(manager, "register_frameworks", plugin, register=frameworks.append)
-    except KeyboardInterrupt:
+            return within(limit_s, lambda: _registered(source))
+    except (KeyboardInterrupt, _Rejected):
         raise
+    except TookTooLong:
+        _left_behind.add(source.entry_point)
+        raise _Rejected(
+            f"loading it took longer than {limit_s:g} s",
+            f"{upgrade}; EAGLERAY_BLOCKED_PLUGINS={source.entry_point.name} spares the wait, and on a slow disk "
+            f"EAGLERAY_PLUGIN_IMPORT_TIMEOUT_S={3 * limit_s:g} gives it longer.",
+        ) from None
     except BaseException as error:  # SystemExit and worse: whatever a plugin does stays its own affair
-        if plugin is not None and manager.is_registered(plugin):
-            manager.unregister(plugin)
-        if isinstance(error, _Rejected):
-            raise
-        what = "loading it raised" if plugin is None else "registering it raised"
         detail = " ".join(f"{type(error).__name__}: {error}".split()).rstrip(".")
-        raise _Rejected(f"{what} {detail}", upgrade) from error
-    return frameworks
+        raise _Rejected(f"loading it raised {detail}", upgrade) from error
+
+
+def _registered(source: _Source) -> tuple[Any, list[Framework]]:
+    plugin = source.entry_point.load()
+    # Its own, so that one that fails, or is late, leaves nothing with the others.
+    manager = _pluggy_host()
+    manager.register(plugin)
+    _check_hooks(manager, plugin)
+    frameworks: list[Framework] = []
+    manager.hook.register_frameworks(register=frameworks.append)
+    return plugin, frameworks
 
 
 def _check_hooks(manager: pluggy.PluginManager, plugin: Any) -> None:

@@ -1,0 +1,48 @@
+"""A limit on a plugin's code that may never return."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+class TookTooLong(Exception):
+    """It was left behind."""
+
+
+def within(seconds: float, call: Callable[[], T]) -> T:
+    """What `call` returns or raises, run in a thread of its own: only a thread can be left behind.
+
+    One that is left behind ends as soon as it is back in Python code, else with the process. What keeps the
+    interpreter's lock to itself, a loop in C say, keeps this process too: nothing in it could notice.
+
+    Raises:
+        TookTooLong: it has not come back in time.
+    """
+    outcome: dict[str, Any] = {}
+
+    def target() -> None:
+        try:
+            outcome["value"] = call()
+        except BaseException as error:
+            outcome["error"] = error
+
+    thread = threading.Thread(target=target, name="eagleray-plugin", daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if thread.is_alive():
+        _end(thread)
+        raise TookTooLong
+    if "error" in outcome:
+        raise outcome["error"]
+    value: T = outcome["value"]
+    return value
+
+
+def _end(thread: threading.Thread) -> None:
+    import ctypes  # noqa: PLC0415 - saves every command that meets no such plugin some milliseconds
+
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident or 0), ctypes.py_object(SystemExit))
