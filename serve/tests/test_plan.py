@@ -58,6 +58,15 @@ def test_a_plan_imports_nothing(address: str, writer: TestClient, monkeypatch: p
     assert (found["framework"], found["task"], found["would_wait"]) == ("echo", "image-classification", False)
 
 
+def test_a_plan_before_the_import_lacks_only_the_figures(writer: TestClient, spec: dict[str, Any]) -> None:
+    whole = writer.post(PLAN, json=spec).json()
+    before = writer.post(PLAN, json={**spec, "dataset_path": "s3://data/coins"}).json()
+    assert before.keys() == whole.keys()
+    assert {key for key, value in whole.items() if before[key] != value} == {"dataset", "spec"}
+    assert before["spec"] == {**whole["spec"], "dataset_path": "s3://data/coins", "dataset_format": None}
+    assert "is checked and counted then" in before["dataset"]["note"]
+
+
 @pytest.fixture
 def quarantined(
     plane: FakePlane, catalogue: Catalogue, store: LocalStore, settings: Settings, keys: dict[str, str]

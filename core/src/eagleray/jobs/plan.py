@@ -70,11 +70,13 @@ def plan_job(
     *,
     rules: SourceRules | None = None,
     progress: Progress = quiet,
+    import_addresses: bool = True,
 ) -> JobPlan:
     """Check `spec` against what is installed and stored. A dataset at an address is imported.
 
     Args:
         rules: what datasets may be taken from; default: all that this process may.
+        import_addresses: False, for a plan that is only shown: a dataset at an address is left where it is.
 
     Raises:
         EaglerayError: one of the family, naming the value and what would be valid.
@@ -84,7 +86,15 @@ def plan_job(
     model = resolve_model(framework, spec.model_name, spec.task_type)
     config = validate_config(framework, model.task, spec.advanced_config, learning_rate=spec.learning_rate)
     check_capabilities(spec, framework)
-    dataset = read_data(spec, model.task, framework.dataset_formats, store, rules=rules, progress=progress)
+    dataset = read_data(
+        spec,
+        model.task,
+        framework.dataset_formats,
+        store,
+        rules=rules,
+        progress=progress,
+        import_addresses=import_addresses,
+    )
     _require_further_weights(store, framework, model)
     weights_file = _weights_file(spec)
     weights_name = model.weights or model.name
@@ -93,7 +103,7 @@ def plan_job(
             update={
                 "task_type": model.task,
                 "dataset_path": address_of(dataset),
-                "dataset_format": dataset.dataset.format,
+                "dataset_format": dataset.dataset.format or None,
                 "pretrained": weights_file or spec.pretrained,
             }
         ),
