@@ -133,6 +133,35 @@ def test_fifty_posts_with_one_key_make_one_job(client: TestClient) -> None:
     assert client.post(JOBS, json={**SPEC, "epochs": 9}, headers=headers).status_code == 409
 
 
+def test_other_creates_take_no_idempotency_key(client: TestClient) -> None:
+    once = {"Idempotency-Key": "once"}
+
+    def answers(path: str, body: dict[str, Any], by: TestClient = client) -> list[int]:
+        return [by.post(f"/api/v1/{path}", json=body, headers=once).status_code for _ in range(2)]
+
+    assert answers("projects", {"name": "grove"}) == [201, 409]
+    assert answers("users", {"name": "anna"}) == [201, 409]
+    assert answers("keys", {"name": "laptop", "scopes": ["read"]}) == [201, 201]
+    assert [key["name"] for key in client.get("/api/v1/keys").json()["items"]].count("laptop") == 2
+
+
+def test_an_idempotency_key_opens_nothing_to_a_key_that_is_bound_to_projects(
+    client: TestClient, plane: ControlPlane
+) -> None:
+    once = {"Idempotency-Key": "once"}
+    bodies = {"projects": {"name": "grove"}, "users": {"name": "anna"}, "keys": {"name": "k", "scopes": ["read"]}}
+    for path, body in bodies.items():
+        assert client.post(f"/api/v1/{path}", json=body, headers=once).status_code == 201
+    bound = plane.create_key(SYSTEM, name="bound", scopes=["admin"], projects=["orchard"])["key"]
+    with connect(client.app, bound) as other:  # type: ignore[arg-type]
+        for path, body in bodies.items():
+            refused = [other.post(f"/api/v1/{path}", json=body, headers=once) for _ in range(2)]
+            assert [answer.status_code for answer in refused] == [403, 403], path
+            assert "anna" not in refused[0].text and "er_" not in refused[0].text
+        mine = other.post(JOBS, json={**SPEC, "project_id": "orchard"}, headers=once).json()["id"]
+    assert client.post(JOBS, json={**SPEC, "project_id": "orchard"}, headers=once).json()["id"] != mine
+
+
 def test_what_is_edited_has_a_tag(client: TestClient) -> None:
     job = make(client, start=True)
     changed = client.patch(f"{JOBS}/{job['id']}", json={"priority": 3}, headers={"If-Match": job["etag"]})

@@ -17,8 +17,10 @@ from eagleray.contract.failures import FailureKind
 from eagleray.control import attempt as module
 from eagleray.control.attempt import Attempt, Orders
 from eagleray.control.commands import SYSTEM
+from eagleray.control.errors import ControlPlaneAwayError
 from eagleray.control.executor import RunState, RunStatus
 from eagleray.control.ray_executor import entrypoint
+from eagleray.control.remote import START_S
 from eagleray.execution.cluster import Node
 from eagleray.execution.failures import Failure
 from eagleray.jobs.phases import Phase
@@ -196,6 +198,43 @@ def test_a_ray_job_of_a_user_registers_waits_and_runs(
     assert record is not None and record.phase is Phase.COMPLETED
     assert house.attempt(record.id).submission_id == "mine"
     assert any(event["event"] == "phase" and event["message"] == "waits for its turn" for event in shown)
+
+
+class Starting:
+    """A control plane that comes up while it is waited for, or does not."""
+
+    def __init__(self, house: House, comes_up: bool) -> None:
+        self._house, self._comes_up = house, comes_up
+        self.patience_s: list[float] = []
+
+    def find(self, *, patience_s: float = 0.0) -> Any:
+        self.patience_s.append(patience_s)
+        if self._comes_up and patience_s:
+            return self._house.plane
+        raise ControlPlaneAwayError("The control plane does not answer: it is starting.", "")
+
+
+@pytest.mark.parametrize(("comes_up", "said"), [(True, ["is waited for"]), (False, ["is waited for", "without it"])])
+def test_a_job_that_comes_before_its_clusters_control_plane_waits_for_it(
+    house: House, settings: Settings, monkeypatch: pytest.MonkeyPatch, comes_up: bool, said: list[str]
+) -> None:
+    starting = Starting(house, comes_up)
+    monkeypatch.setattr(module, "find", starting.find)
+    monkeypatch.setattr(module, "is_expected", lambda: True)
+    shown: list[dict[str, Any]] = []
+    found = module._control_plane(shown.append)
+    assert (found is house.plane) is comes_up
+    assert starting.patience_s == [0.0, START_S]
+    assert len(shown) == len(said)
+    assert all(
+        event["event"] == "warning" and part in event["message"] for event, part in zip(shown, said, strict=True)
+    )
+
+
+def test_where_none_is_to_be_expected_nobody_waits(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "find", Starting(house, comes_up=True).find)
+    monkeypatch.setattr(module, "is_expected", lambda: False)
+    assert module._control_plane(lambda _: pytest.fail("nothing is to be said")) is None
 
 
 def test_outside_of_a_ray_job_nothing_is_registered(

@@ -11,11 +11,10 @@ import pytest
 from ray.exceptions import ActorDiedError, ActorUnavailableError, GetTimeoutError
 
 from eagleray.contract.errors import UnknownNameError
-from eagleray.control.actor import wait_until_up
 from eagleray.control.answering import answer_of
 from eagleray.control.commands import SYSTEM
 from eagleray.control.errors import ControlPlaneAwayError, FencedError, UnusableDatabaseError
-from eagleray.control.remote import RemoteCommands, commands_of
+from eagleray.control.remote import RemoteCommands, commands_of, is_expected, wait_until_up
 
 from .conftest import House
 
@@ -81,6 +80,21 @@ def test_a_cluster_without_a_control_plane_says_so(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("ray.get_actor", none)
     with pytest.raises(ControlPlaneAwayError, match="there is none on this cluster"):
         commands_of(RemoteCommands()).health()
+
+
+def test_a_control_plane_is_expected_where_there_is_one_and_where_eagleray_up_began(
+    handle: Handle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("EAGLERAY_CLUSTER", raising=False)
+    assert is_expected()
+
+    def none(name: str, namespace: str) -> Any:
+        raise ValueError(name)
+
+    monkeypatch.setattr("ray.get_actor", none)
+    assert not is_expected()
+    monkeypatch.setenv("EAGLERAY_CLUSTER", "1f0c")
+    assert is_expected()
 
 
 def test_a_driver_needs_no_database_package() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import logging
-import time
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +13,9 @@ from ray.exceptions import RayError
 from eagleray.contract.errors import ClusterError
 from eagleray.control.commands import Commands
 from eagleray.control.database.opening import open_database
-from eagleray.control.errors import ControlPlaneAwayError
 from eagleray.control.plane import ControlPlane
 from eagleray.control.ray_executor import RayJobExecutor
-from eagleray.control.remote import CALL_S, NAME, NAMESPACE, RemoteCommands, commands_of, find
+from eagleray.control.remote import CALL_S, NAME, NAMESPACE, START_S, RemoteCommands, commands_of, find, wait_until_up
 from eagleray.control.settings import load_control_settings
 from eagleray.control.specs import checking
 from eagleray.control.starting import StartingPlane
@@ -26,7 +24,6 @@ from eagleray.settings import load_settings
 from eagleray.storage.opening import open_store
 
 _HEAD = "node:__internal_head__"
-_START_S = 60.0
 # Per try; the old owner of the database may take longer to go, and is waited for by trying again.
 _OWNER_S = 10.0
 
@@ -83,21 +80,8 @@ def connect(*, create: bool = True, timeout_s: float = CALL_S) -> Commands:
     if not ray.is_initialized():
         raise ClusterError("This process is connected to no Ray cluster.", "Call ray.init() first, or: eagleray up")
     commands = commands_of(RemoteCommands(timeout_s, create=_create))
-    wait_until_up(commands, _START_S)
+    wait_until_up(commands, START_S)
     return commands
-
-
-def wait_until_up(commands: Commands, timeout_s: float) -> None:
-    """Raises what keeps it from starting: at once where that does not pass by itself, else after `timeout_s`."""
-    deadline = time.monotonic() + timeout_s
-    while True:
-        try:
-            commands.health()
-            return
-        except ControlPlaneAwayError:
-            if time.monotonic() >= deadline:
-                raise
-            time.sleep(0.5)
 
 
 def _create() -> Any:

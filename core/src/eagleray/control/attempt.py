@@ -16,9 +16,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from eagleray.contract.errors import EaglerayError
-from eagleray.control.commands import SYSTEM, Plain
+from eagleray.control.commands import SYSTEM, Commands, Plain
 from eagleray.control.errors import ControlPlaneAwayError
-from eagleray.control.remote import find
+from eagleray.control.remote import START_S, find, is_expected
 from eagleray.control.reporter import Reporter
 from eagleray.execution import cluster as ray_cluster
 from eagleray.execution.driver import JobDriver
@@ -218,19 +218,33 @@ def run_registered(values: Plain, settings: Settings, store: Store, show: Emit) 
     """Run the job of `values` as the first attempt of a job of this cluster's control plane.
 
     Returns:
-        The job's record; None: this is not a Ray Job, or the cluster has no control plane.
+        The job's record; None: this is not a Ray Job, or the cluster has no control plane that comes up.
     """
     submission = submission_of_this_process()
     if submission is None:
         return None
     with ray_cluster.connect(("eagleray",)):
-        try:
-            commands = find()
-        except ControlPlaneAwayError:
+        commands = _control_plane(show)
+        if commands is None:
             return None
         job = commands.create_job(SYSTEM, values, start=True, submission_id=submission, idempotency_key=submission)
     orders = Orders(int(job["id"]), 1, job["spec"])
     return Attempt(orders, settings, store, show).run(admitted=False)
+
+
+def _control_plane(show: Emit) -> Commands | None:
+    """This cluster's. One that is starting is waited for: a job beside its queue would take others' room."""
+    try:
+        return find()
+    except ControlPlaneAwayError as error:
+        if not is_expected():
+            return None
+        show({"event": "warning", "message": f"{error.message} It is waited for, {START_S:g} s at most."})
+    try:
+        return find(patience_s=START_S)
+    except ControlPlaneAwayError as error:
+        show({"event": "warning", "message": f"{error.message} The job starts without it, and so without its queue."})
+        return None
 
 
 def _print(message: Plain) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -19,8 +20,12 @@ from eagleray.control.errors import ControlPlaneAwayError
 NAME = "eagleray-control"
 NAMESPACE = "eagleray"
 CALL_S = 40.0
+# How long one that is starting is waited for.
+START_S = 60.0
+# What `eagleray up` marks the processes of its cluster with.
+_UP_MARK = "EAGLERAY_CLUSTER"
 # Safe to send twice, so a restart of the actor in the middle is waited out.
-_REPEATABLE = frozenset({"record", "admission", "wait_for_events", "would_wait", "health"})
+_REPEATABLE = frozenset({"record", "index_datasets", "admission", "wait_for_events", "would_wait", "health"})
 
 
 class RemoteCommands:
@@ -80,8 +85,11 @@ class RemoteCommands:
             return self._actor
 
 
-def find(timeout_s: float = CALL_S) -> Commands:
+def find(timeout_s: float = CALL_S, *, patience_s: float = 0.0) -> Commands:
     """The control plane of the cluster that this process is connected to; needs no database package.
+
+    Args:
+        patience_s: how long one that is not there, or not up yet, is waited for.
 
     Raises:
         ControlPlaneAwayError: there is none, or it does not answer.
@@ -90,8 +98,30 @@ def find(timeout_s: float = CALL_S) -> Commands:
     if not ray.is_initialized():
         raise ClusterError("This process is connected to no Ray cluster.", "Call ray.init() first, or: eagleray up")
     commands = commands_of(RemoteCommands(timeout_s))
-    commands.health()
+    wait_until_up(commands, patience_s)
     return commands
+
+
+def wait_until_up(commands: Commands, timeout_s: float) -> None:
+    """Raises what keeps it from starting: at once where that does not pass by itself, else after `timeout_s`."""
+    deadline = time.monotonic() + timeout_s
+    while True:
+        try:
+            commands.health()
+            return
+        except ControlPlaneAwayError:
+            if time.monotonic() >= deadline:
+                raise
+            time.sleep(0.5)
+
+
+def is_expected() -> bool:
+    """Whether this process's cluster has a control plane, be it up or not, or will have one: `eagleray up` made it."""
+    try:
+        ray.get_actor(NAME, namespace=NAMESPACE)
+    except ValueError:
+        return _UP_MARK in os.environ
+    return True
 
 
 def commands_of(remote: RemoteCommands) -> Commands:
