@@ -7,7 +7,7 @@ import json
 import secrets
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -29,9 +29,11 @@ from eagleray.control.database.tables import (
     TrainingJob,
     User,
 )
+from eagleray.control.dataset_index import index_datasets
 from eagleray.control.errors import ConflictError, ForbiddenError, PreconditionError
 from eagleray.control.queries import Queries, unknown_job
 from eagleray.control.views import KeyView, ProjectView, UserView
+from eagleray.control.writing import Transaction
 from eagleray.jobs import phases
 from eagleray.jobs.phases import Phase
 from eagleray.jobs.spec import make_spec
@@ -269,6 +271,12 @@ class FakePlane:
             row.revoked_at = now()
             session.commit()
         return self._key(key_id)
+
+    # Datasets
+
+    def index_datasets(self, found: Mapping[str, Plain | None]) -> None:
+        with self.engine.begin() as connection:
+            index_datasets(Transaction(connection, now(), 0), found)
 
     # What drivers tell
 

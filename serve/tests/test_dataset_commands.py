@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,9 @@ import pytest
 from eagleray.cli.app import main
 from eagleray.client import Client
 from eagleray.client import datasets as client_datasets
+from eagleray.registry import DatasetRegistry
 from eagleray.testing.data import write_detection_dataset
+from eagleray_serve import dataset_tasks
 
 from .conftest import Serve
 from .fake import FakePlane
@@ -76,6 +79,20 @@ def test_a_dataset_lives_its_life_at_the_server(run: Run, folder: Path, tmp_path
     assert run("delete", "coins", "--yes")[0] == 0
     assert run("list")[1] == []
     assert not (tmp_path / "laptop" / "storage").exists()
+
+
+def test_a_deletion_in_the_background_is_waited_for(run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run("import", folder)
+    delete = DatasetRegistry.delete
+
+    def slowly(*arguments: Any, **options: Any) -> None:
+        time.sleep(0.3)
+        delete(*arguments, **options)
+
+    monkeypatch.setattr(DatasetRegistry, "delete", slowly)
+    monkeypatch.setattr(dataset_tasks, "PATIENCE_S", 0.01)
+    assert run("delete", "coins", "--yes") == (0, {"deleted": "coins"})
+    assert run("list")[1] == []
 
 
 def test_what_is_changed_on_the_way_in_is_changed_at_the_server(run: Run, folder: Path) -> None:

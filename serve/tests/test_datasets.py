@@ -16,8 +16,11 @@ from typing import Any
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
+from sqlalchemy import select
 
 from eagleray.contract.errors import ConfigError
+from eagleray.control.database.tables import DatasetRow
+from eagleray.control.errors import ControlPlaneAwayError
 from eagleray.registry import DatasetRegistry, Progress
 from eagleray.settings import Settings
 from eagleray.storage.local import LocalStore
@@ -396,6 +399,93 @@ def test_an_import_whose_replica_died_is_lost_and_may_be_begun_again(
         again = other.post("/api/v1/datasets", json=body, headers=headers)
         assert again.json()["id"] == begun.json()["id"]
         assert ended(other, again)["state"] == "done"
+
+
+def rows(plane: FakePlane) -> dict[str, Any]:
+    """The database's table of datasets, by name."""
+    with plane.queries.reading() as connection:
+        return {row.name: row for row in connection.execute(select(*DatasetRow.__table__.columns))}
+
+
+def test_the_databases_table_says_what_the_store_says(writer: TestClient, plane: FakePlane, folder: Path) -> None:
+    imported(writer, folder)
+    shown = writer.get("/api/v1/datasets/coins").json()
+    names = ("id", "format", "storage_path", "num_images", "num_annotations", "classes", "source_type", "metadata")
+    row = rows(plane)["coins"]._mapping
+    assert {name: row[name] for name in names} == {name: shown[name] for name in names}
+    (folder / "train/labels/train-0000.txt").write_text("0 .5 .5 .1 .1\n")
+    imported(writer, folder)
+    assert rows(plane)["coins"].version == 2
+    assert writer.delete("/api/v1/datasets/coins/versions/2").status_code == 200
+    assert writer.delete("/api/v1/datasets/coins").status_code == 200
+    assert rows(plane) == {}
+
+
+def test_the_table_learns_of_what_was_imported_and_deleted_without_this_server(
+    writer: TestClient, plane: FakePlane, folder: Path, store: LocalStore, settings: Settings
+) -> None:
+    imported(writer, folder)
+    registry = DatasetRegistry(store, settings)
+    registry.import_dataset(folder, name="others")
+    registry.delete("coins")
+    parts = writer.app.state.parts  # type: ignore[attr-defined]
+    parts.datasets._sweep()
+    assert set(rows(plane)) == {"others"}
+
+
+def test_an_import_is_one_also_while_the_control_plane_is_away(
+    writer: TestClient, plane: FakePlane, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(found: Any) -> None:
+        raise ControlPlaneAwayError("The control plane does not answer.", "")
+
+    monkeypatch.setattr(plane, "index_datasets", away)
+    assert imported(writer, folder)["state"] == "done"
+
+
+@pytest.fixture
+def slowly(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+    """Deletions take until it is set."""
+    gate, delete = threading.Event(), DatasetRegistry.delete
+
+    def wait(*arguments: Any, **options: Any) -> None:
+        assert gate.wait(20)
+        delete(*arguments, **options)
+
+    monkeypatch.setattr(DatasetRegistry, "delete", wait)
+    monkeypatch.setattr(dataset_tasks, "PATIENCE_S", 0.05)
+    yield gate
+    gate.set()
+
+
+def test_a_deletion_that_takes_long_goes_on_in_the_background(
+    writer: TestClient, folder: Path, slowly: threading.Event
+) -> None:
+    imported(writer, folder)
+    begun = writer.delete("/api/v1/datasets/coins")
+    assert (begun.status_code, begun.json()["kind"], begun.json()["version"]) == (202, "deletion", None)
+    again = writer.delete("/api/v1/datasets/coins")
+    assert again.json()["id"] == begun.json()["id"], "asked twice, deleted once"
+    slowly.set()
+    done = ended(writer, begun)
+    assert (done["state"], list(done["links"])) == ("done", ["self"])
+    assert writer.get("/api/v1/datasets/coins").status_code == 404
+    assert writer.delete("/api/v1/datasets/coins").status_code == 404
+
+
+def test_a_version_that_cannot_be_deleted_is_refused_in_the_registrys_words(writer: TestClient, folder: Path) -> None:
+    imported(writer, folder)
+    only = writer.delete("/api/v1/datasets/coins/versions/1")
+    assert (only.status_code, only.json()["message"]) == (422, "coins@1 is the only version.")
+    assert writer.delete("/api/v1/datasets/coins/versions/1").status_code == 422, "and so when asked again"
+    assert writer.delete("/api/v1/datasets/coins/versions/7").status_code == 404
+
+
+def test_a_dataset_cannot_have_the_name_of_a_route(writer: TestClient, folder: Path) -> None:
+    body = {"upload_id": uploaded(writer, packed(folder)), "name": "imports"}
+    refused = writer.post("/api/v1/datasets", json=body)
+    assert refused.status_code == 422
+    assert "cannot be called 'imports'" in refused.json()["message"]
 
 
 def test_a_plan_takes_a_dataset_by_name(

@@ -45,6 +45,13 @@ def test_a_name_cannot_read_like_an_id() -> None:
         check_name(new_id().upper())
 
 
+def test_a_name_cannot_be_a_word_of_the_http_api() -> None:
+    with pytest.raises(ConfigError, match="'imports', which is an address of its own") as caught:
+        check_name("imports")
+    assert "--name" in caught.value.hint
+    assert check_name("imports2") == "imports2"
+
+
 @pytest.mark.parametrize("text", ["coins@", "coins@0", "coins@-1", "coins@latest", "coins@1@2", "coins@1.5", "@1"])
 def test_a_version_is_a_number_from_one(text: str) -> None:
     with pytest.raises(ConfigError):

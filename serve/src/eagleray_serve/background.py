@@ -8,7 +8,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import TypeVar
@@ -82,18 +82,23 @@ class Background:
         self._saving = threading.Lock()
         self._beat: threading.Thread | None = None
 
-    def begin(self, view: View, do: Callable[[View, Progress], None], *, again: bool = False) -> bool:
-        """Have `do` done, which writes into `view` what it led to; False where this replica has it in hand already.
+    def begin(
+        self, view: View, do: Callable[[View, Progress], None], *, again: bool = False
+    ) -> Future[Exception | None] | None:
+        """Have `do` done, which writes into `view` what it led to.
 
         Args:
             again: over what the store says of it.
+
+        Returns:
+            What it failed with, once it is over; None where this replica has it in hand already.
 
         Raises:
             AlreadyExistsError: the store knows such work.
         """
         with self._lock:
             if view.id in self._live:
-                return False
+                return None
             self._live[view.id] = view
         try:
             self._save(view, if_absent=not again)
@@ -101,8 +106,7 @@ class Background:
             self._forget(view)
             raise
         self._keep_alive()
-        self._pool.submit(self._run, view, do)
-        return True
+        return self._pool.submit(self._run, view, do)
 
     def show(self, work_id: str, kind: type[View]) -> View | None:
         """How far it is; None: there is no such work."""
@@ -129,21 +133,25 @@ class Background:
                 forgotten.append(work_id)
         return forgotten
 
-    def _run(self, view: View, do: Callable[[View, Progress], None]) -> None:
+    def _run(self, view: View, do: Callable[[View, Progress], None]) -> Exception | None:
         view.state = WorkState.RUNNING
+        failed: Exception | None = None
         try:
             do(view, self._progress_of(view))
             view.state = WorkState.DONE
         except EaglerayError as error:
+            failed = error
             view.state = WorkState.FAILED
             view.error = {"code": error.code, "message": error.message, "hint": error.hint}
-        except Exception:
+        except Exception as error:
+            failed = error
             logger.exception("%s %s failed", self._prefix, view.id)
             view.state = WorkState.FAILED
             view.error = {"code": "internal", "message": "Something unexpected went wrong.", "hint": "Try again."}
         finally:
             self._save_quietly(view)
             self._forget(view)
+        return failed
 
     def _progress_of(self, view: WorkView) -> Progress:
         saved = time.monotonic()

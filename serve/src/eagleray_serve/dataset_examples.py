@@ -109,6 +109,14 @@ TASK: Plain = {
     "version": 2,
     "lost": [],
 }
+DELETION: Plain = {
+    **TASK,
+    "state": "running",
+    "stage": "deleting",
+    "total": None,
+    "links": {"self": f"/api/v1/dataset-tasks/{IMPORT_ID}"},
+    "kind": "deletion",
+}
 VALIDATE: Plain = {"pictures": True}
 PREVIEW: Plain = {"images": 16, "seed": 0}
 CONVERT: Plain = {"format": "coco"}

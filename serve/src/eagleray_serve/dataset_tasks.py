@@ -1,6 +1,6 @@
 """Reports, previews and copies of stored versions: made in the background, kept for a while, fetched once done.
 
-A version never changes, so the same wish has one id, and is done once.
+A version never changes, so the same wish has one id, and is done once. Deletions are tasks, too, which make nothing.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import hashlib
 import json
 import zipfile
 from collections.abc import Callable
+from concurrent.futures import Future, wait
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
@@ -18,7 +19,7 @@ from pydantic import Field
 
 from eagleray.contract.errors import UnknownNameError
 from eagleray.datasets import Edit, convert, preview, validate
-from eagleray.registry import DatasetRegistry, DatasetVersion, Progress
+from eagleray.registry import DatasetRecord, DatasetRegistry, DatasetVersion, Progress
 from eagleray.registry.sources.temporary import temporary_folder
 from eagleray.settings import Settings
 from eagleray.storage.store import AlreadyExistsError
@@ -29,6 +30,8 @@ RESULTS = "dataset_results"
 PATH = "/api/v1/dataset-tasks"
 # So many at a time; the others wait.
 THREADS = 2
+# A deletion that is done by then is answered as done.
+PATIENCE_S = 5.0
 # A copy in another format is as large as the dataset.
 KEEP = timedelta(days=1)
 # Makes the result: from the version's folder into a new file.
@@ -39,23 +42,26 @@ class TaskKind(StrEnum):
     VALIDATION = "validation"
     PREVIEW = "preview"
     CONVERSION = "conversion"
+    DELETION = "deletion"
 
     @property
     def suffix(self) -> str:
-        return {"validation": "json", "preview": "png", "conversion": "zip"}[self.value]
+        """Of the file that it makes; empty: it makes none."""
+        return {"validation": "json", "preview": "png", "conversion": "zip"}.get(self.value, "")
 
 
 class TaskView(WorkView):
     """How far a task is.
 
     Attributes:
+        version: None: all versions.
         lost: what of the dataset the copy cannot hold, as sentences.
         links: `result` is there once it is done.
     """
 
     kind: TaskKind
     dataset: str
-    version: int
+    version: int | None
     lost: list[str] = Field(default_factory=list)
 
     @property
@@ -70,6 +76,8 @@ class DatasetTasks:
         self._registry = registry
         self._settings = settings
         self._work = Background(registry.store, TASKS, threads=THREADS)
+        # Of their own, so that what is quick does not wait behind what is slow.
+        self._deletions = Background(registry.store, TASKS, threads=THREADS)
 
     def validate(self, version: DatasetVersion, caller: str, *, task: str | None, pictures: bool) -> TaskView:
         """All that is odd about a version, file by file and row by row, as JSON."""
@@ -121,13 +129,39 @@ class DatasetTasks:
         wish = {"format": format, "task": task, "edit": repr(edit), "allow_loss": allow_loss}
         return self._start(TaskKind.CONVERSION, version, caller, wish, make)
 
+    def delete(
+        self, dataset: DatasetRecord, number: int | None, caller: str, then: Callable[[], None]
+    ) -> TaskView | None:
+        """Delete one version of a dataset, or all of it; None: that is done.
+
+        Args:
+            then: called once it is done.
+
+        Raises:
+            EaglerayError: it failed, as `DatasetRegistry.delete` says.
+        """
+
+        def do(view: TaskView, progress: Progress) -> None:
+            progress("deleting", 0, None)
+            self._registry.delete(dataset.id, version=number, progress=progress)
+            then()
+
+        view = _view(TaskKind.DELETION, dataset.name, number, caller, [dataset.id, number])
+        # Of what was deleted before, the registry knows best.
+        running = _begin(self._deletions, view, do, is_over=lambda known: known.state.is_terminal)
+        if running is None or not wait([running], PATIENCE_S).done:
+            return self.show(view.id)
+        if error := running.result():
+            raise error
+        return None
+
     def show(self, task_id: str) -> TaskView:
         """Raises UnknownNameError."""
         view = self._work.show(task_id, TaskView)
         if view is None:
             raise UnknownNameError(f"There is no task '{task_id}'.", "It may be too old: ask for it anew.")
         view.links = {"self": f"{PATH}/{view.id}"}
-        if view.state is WorkState.DONE:
+        if view.state is WorkState.DONE and view.kind.suffix:
             view.links["result"] = f"{PATH}/{view.id}/result"
         return view
 
@@ -146,17 +180,8 @@ class DatasetTasks:
     def _start(
         self, kind: TaskKind, version: DatasetVersion, caller: str, wish: dict[str, Any], make: Make
     ) -> TaskView:
-        identity = json.dumps([kind, version.dataset_id, str(version), version.digest, wish], sort_keys=True)
-        now = datetime.now(UTC)
-        view = TaskView(
-            id=hashlib.sha256(identity.encode()).hexdigest()[:32],
-            kind=kind,
-            dataset=version.name,
-            version=version.number,
-            created_by=caller,
-            created_at=now,
-            updated_at=now,
-        )
+        identity = [version.dataset_id, str(version), version.digest, wish]
+        view = _view(kind, version.name, version.number, caller, identity)
 
         def do(view: TaskView, progress: Progress) -> None:
             with (
@@ -168,16 +193,38 @@ class DatasetTasks:
                 progress("storing", 0, result.stat().st_size)
                 self._registry.store.put_file(_result_key(view.id), result)
 
-        try:
-            self._work.begin(view, do)
-        except AlreadyExistsError:
-            known = self._work.show(view.id, TaskView)
-            if known is None or known.state in (WorkState.FAILED, WorkState.LOST) or self._is_gone(known):
-                self._work.begin(view, do, again=True)
+        _begin(self._work, view, do, is_over=self._is_to_do_again)
         return self.show(view.id)
 
-    def _is_gone(self, known: TaskView) -> bool:
-        return known.state is WorkState.DONE and not self._registry.store.exists(_result_key(known.id))
+    def _is_to_do_again(self, known: TaskView) -> bool:
+        if known.state is WorkState.DONE:
+            return not self._registry.store.exists(_result_key(known.id))
+        return known.state.is_terminal
+
+
+def _view(kind: TaskKind, dataset: str, version: int | None, caller: str, identity: list[Any]) -> TaskView:
+    """A task that has not begun; one with the same `identity` is the same one."""
+    now = datetime.now(UTC)
+    return TaskView(
+        id=hashlib.sha256(json.dumps([kind, *identity], sort_keys=True).encode()).hexdigest()[:32],
+        kind=kind,
+        dataset=dataset,
+        version=version,
+        created_by=caller,
+        created_at=now,
+        updated_at=now,
+    )
+
+
+def _begin(
+    work: Background, view: TaskView, do: Callable[[TaskView, Progress], None], *, is_over: Callable[[TaskView], bool]
+) -> Future[Exception | None] | None:
+    """As `Background.begin`, unless the task has been begun by any replica and is not over."""
+    try:
+        return work.begin(view, do)
+    except AlreadyExistsError:
+        known = work.show(view.id, TaskView)
+        return work.begin(view, do, again=True) if known is None or is_over(known) else None
 
 
 def _pack(folder: Path, into: Path) -> None:

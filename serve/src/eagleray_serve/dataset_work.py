@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import secrets
 import time
 from collections.abc import Mapping
@@ -13,9 +14,11 @@ from typing import Any
 
 from pydantic import Field
 
-from eagleray.contract.errors import UnknownNameError
+from eagleray.contract.errors import EaglerayError, UnknownNameError
+from eagleray.control.commands import Commands
 from eagleray.control.errors import ConflictError
-from eagleray.registry import DatasetRegistry, Imported, ImportOptions, Progress
+from eagleray.control.queries import Queries
+from eagleray.registry import DatasetRecord, DatasetRegistry, Imported, ImportOptions, Progress
 from eagleray.registry.names import check_name
 from eagleray.registry.sources.opening import name_from
 from eagleray.registry.sources.temporary import temporary_folder
@@ -23,8 +26,9 @@ from eagleray.registry.uploads import Upload, Uploads
 from eagleray.settings import Settings
 from eagleray.storage.store import AlreadyExistsError, Store
 from eagleray_serve.background import Background, WorkState, WorkView
-from eagleray_serve.dataset_tasks import DatasetTasks
+from eagleray_serve.dataset_tasks import DatasetTasks, TaskView
 
+logger = logging.getLogger(__name__)
 IMPORTS = "dataset_imports"
 # So many at a time; the others wait.
 THREADS = 2
@@ -54,8 +58,10 @@ class ImportView(WorkView):
 class DatasetWork:
     """The datasets of a store, and the work on them that this replica runs."""
 
-    def __init__(self, store: Store, settings: Settings) -> None:
+    def __init__(self, store: Store, settings: Settings, commands: Commands, queries: Queries) -> None:
         self._settings = settings
+        self._commands = commands
+        self._queries = queries
         self.registry = DatasetRegistry(store, settings)
         self.uploads = Uploads(store)
         self.tasks = DatasetTasks(self.registry, settings)
@@ -79,6 +85,27 @@ class DatasetWork:
         self.uploads.sweep()
         self._imports.sweep(ImportView, KEEP)
         self.tasks.sweep()
+        # What was imported or deleted without this server, or while the control plane was away.
+        before = self._queries.dataset_ids()
+        self._tell({**dict.fromkeys(before), **{record.id: _facts(record) for record in self.registry.list()}})
+
+    def delete(self, record: DatasetRecord, number: int | None, caller: str) -> TaskView | None:
+        """As `DatasetTasks.delete`."""
+        return self.tasks.delete(record, number, caller, lambda: self._index(record.id))
+
+    def _index(self, dataset_id: str) -> None:
+        """Have the database's table say what the store says now."""
+        try:
+            self._tell({dataset_id: _facts(self.registry.find(dataset_id))})
+        except UnknownNameError:
+            self._tell({dataset_id: None})
+
+    def _tell(self, found: dict[str, dict[str, Any] | None]) -> None:
+        try:
+            self._commands.index_datasets(found)
+        except EaglerayError as error:
+            # The store is the truth; the next sweep tells it again.
+            logger.warning("the table of datasets was not written: %s", error)
 
     def start(
         self, wanted: Mapping[str, Any], options: ImportOptions, *, idempotency_key: str | None = None
@@ -93,6 +120,7 @@ class DatasetWork:
             ConflictError: the key was used for another wish.
             UnknownNameError: there is no such upload, or no such version.
         """
+        self.sweep_daily()
         name = self._name_of(wanted)
         wish = json.dumps({**wanted, "name": name, "options": repr(options)}, sort_keys=True)
         digest = hashlib.sha256(wish.encode()).hexdigest()
@@ -109,6 +137,7 @@ class DatasetWork:
 
         def do(view: ImportView, progress: Progress) -> None:
             imported = self._import(view, wanted, options, progress)
+            self._index(imported.version.dataset_id)
             view.version, view.created = imported.version.number, imported.created
             view.mended = list(imported.done)
 
@@ -158,6 +187,10 @@ class DatasetWork:
             )
         self.uploads.delete(upload.id)
         return imported
+
+
+def _facts(record: DatasetRecord) -> dict[str, Any]:
+    return record.model_dump(mode="json") | {"version": record.layout}
 
 
 def unknown_import(import_id: str) -> UnknownNameError:

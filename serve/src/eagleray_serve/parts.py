@@ -37,7 +37,7 @@ class Parts:
     @cached_property
     def datasets(self) -> DatasetWork:
         """Datasets of the store, and the imports that this replica runs."""
-        return DatasetWork(self.store, self.settings)
+        return DatasetWork(self.store, self.settings, self.commands, self.queries)
 
 
 async def parts_of(request: Request) -> Parts:

@@ -195,7 +195,7 @@ def delete(
             with connected(remote) as client:
                 count = len(client.datasets.versions(reference.dataset))
                 what = _confirmed(reference, count, yes=yes)
-                client.datasets.delete(reference.dataset, reference.version)
+                client.datasets.delete(reference.dataset, reference.version, progress=progress)
         else:
             registry = open_registry()
             if reference.version is None:

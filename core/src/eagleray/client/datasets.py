@@ -66,9 +66,11 @@ class Datasets:
         found: Fields = self._http.call("GET", f"{_path(dataset)}/compare", query={"a": a, "b": b})
         return found
 
-    def delete(self, dataset: str, number: int | None = None) -> None:
-        """One version, or all of it."""
-        self._http.call("DELETE", _path(dataset, number))
+    def delete(self, dataset: str, number: int | None = None, *, progress: Progress = quiet) -> None:
+        """One version, or all of it; returns once it is gone."""
+        answer: Fields = self._http.call("DELETE", _path(dataset, number))
+        if "state" in answer:
+            self.wait(answer, progress=progress)
 
     def upload(self, file: Path, *, progress: Progress = quiet) -> str:
         """Send a file in parts; the upload's id, for `import_dataset`.

@@ -13,7 +13,7 @@ from sqlalchemy import Row, delete, func, insert, select, update
 
 from eagleray.contract.errors import ConfigError, UnknownNameError
 from eagleray.control.commands import SCOPES, Caller, Plain
-from eagleray.control.database.tables import ApiKey, Counter, DatasetRow, Project, TrainingJob, User
+from eagleray.control.database.tables import ApiKey, Counter, Project, TrainingJob, User
 from eagleray.control.errors import ConflictError, ForbiddenError, PreconditionError
 from eagleray.control.views import KeyView, ProjectView, UserView
 from eagleray.control.writing import Transaction
@@ -109,10 +109,9 @@ def change_project(transaction: Transaction, name: str, quotas: Plain, if_match:
 def remove_project(transaction: Transaction, name: str) -> Plain:
     if _project(transaction, name) is None:
         raise _unknown_project(name)
-    for table, what in ((TrainingJob, "jobs"), (DatasetRow, "datasets")):
-        held = select(func.count()).select_from(table).where(table.project_id == name)
-        if count := transaction.connection.execute(held).scalar_one():
-            raise ConflictError(f"The project '{name}' has {count} {what}.", f"Delete its {what} first.")
+    held = select(func.count()).select_from(TrainingJob).where(TrainingJob.project_id == name)
+    if count := transaction.connection.execute(held).scalar_one():
+        raise ConflictError(f"The project '{name}' has {count} jobs.", "Delete its jobs first.")
     transaction.connection.execute(delete(Project).where(Project.name == name))
     return {"name": name, "deleted": True}
 

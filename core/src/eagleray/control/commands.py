@@ -163,6 +163,10 @@ class Commands(Protocol):
 
     def revoke_key(self, caller: Caller, key_id: int) -> Plain: ...
 
+    def index_datasets(self, found: Mapping[str, Plain | None]) -> None:
+        """Have the table of datasets say of these, by id, what the store says; None: it is gone."""
+        ...
+
     def record(self, job_id: int, attempt: int, events: Sequence[Plain]) -> int:
         """What a driver has to tell: events `{"seq", "type", ...}` in order, `seq` counting from 1 per attempt.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,6 +15,7 @@ from eagleray.control import access, lifecycle
 from eagleray.control.cleaning import Cleaner
 from eagleray.control.commands import Caller, Plain
 from eagleray.control.creating import Creation, body_hash
+from eagleray.control.dataset_index import index_datasets
 from eagleray.control.dispatch import Dispatcher
 from eagleray.control.errors import ForbiddenError
 from eagleray.control.executor import Executor, ExecutorAwayError
@@ -290,6 +291,9 @@ class ControlPlane:
     def revoke_key(self, caller: Caller, key_id: int) -> Plain:
         access.need_global(caller)
         return self._writer.run(lambda transaction: access.revoke(transaction, key_id))
+
+    def index_datasets(self, found: Mapping[str, Plain | None]) -> None:
+        self._writer.run(lambda transaction: index_datasets(transaction, found))
 
     def record(self, job_id: int, attempt: int, events: Sequence[Plain]) -> int:
         return self._writer.run(lambda transaction: record(transaction, self._settings, job_id, attempt, events))

@@ -14,7 +14,17 @@ from sqlalchemy.exc import DBAPIError
 from eagleray.contract.errors import ConfigError, UnknownNameError
 from eagleray.control.commands import Caller
 from eagleray.control.database.opening import READING, explained
-from eagleray.control.database.tables import ApiKey, Attempt, Event, LogRow, Metric, Project, TrainingJob, User
+from eagleray.control.database.tables import (
+    ApiKey,
+    Attempt,
+    DatasetRow,
+    Event,
+    LogRow,
+    Metric,
+    Project,
+    TrainingJob,
+    User,
+)
 from eagleray.control.views import (
     AttemptView,
     EventView,
@@ -170,6 +180,11 @@ class Queries:
             wanted = wanted.where(Project.name.in_(sorted(projects)))
         with self.reading() as connection:
             return [ProjectView.model_validate(dict(row._mapping)) for row in connection.execute(wanted)]
+
+    def dataset_ids(self) -> list[str]:
+        """Those that the table of datasets has."""
+        with self.reading() as connection:
+            return list(connection.scalars(select(DatasetRow.id)))
 
     def users(self) -> list[UserView]:
         with self.reading() as connection:

@@ -10,6 +10,8 @@ from eagleray.contract.errors import ConfigError
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+# Words that stand where a dataset's name stands in the addresses of the HTTP API.
+_RESERVED = frozenset({"imports"})
 _VERSION = re.compile(r"[1-9][0-9]{0,8}")
 NAME_HINT = "A name is 1 to 100 of A–Z, a–z, 0–9, '.', '_' and '-', and begins with a letter or digit."
 
@@ -29,12 +31,17 @@ def check_name(name: str) -> str:
     """`name`, where a dataset may be called so.
 
     Raises:
-        ConfigError: it holds other characters, is too long, or reads like an id.
+        ConfigError: it holds other characters, is too long, reads like an id, or is a word of the HTTP API.
     """
     if not _NAME.fullmatch(name):
         raise ConfigError(f"A dataset cannot be called {_shown(name)}.", NAME_HINT)
     if is_id(name.lower()):
         raise ConfigError(f"A dataset cannot be called {_shown(name)}, which reads like an id.", "Choose another name.")
+    if name in _RESERVED:
+        raise ConfigError(
+            f"A dataset cannot be called '{name}', which is an address of its own in the HTTP API.",
+            "Name it otherwise: --name NAME, or `name` over HTTP.",
+        )
     return name
 
 

@@ -20,7 +20,7 @@ TaskId = Annotated[str, Path(pattern=r"^[0-9a-f]{32}$", description="The task's 
 
 @router.get("/{task_id}", response_model=TaskView, responses=described(examples.TASK, 404))
 def get_task(task_id: TaskId, parts: Shared, caller: Reader) -> Response:
-    """How far a validation, a preview or a conversion is."""
+    """How far a validation, a preview, a conversion or a deletion is."""
     return answer(parts.datasets.tasks.show(task_id).model_copy(update={"created_by": ""}))
 
 

@@ -22,7 +22,7 @@ from eagleray_serve.dataset_tasks import TaskView
 from eagleray_serve.dataset_work import ImportView, unknown_import
 from eagleray_serve.examples import body as example_of
 from eagleray_serve.owners import may_change, owner_of, shown_to
-from eagleray_serve.parts import Shared
+from eagleray_serve.parts import Parts, Shared
 
 DATASETS_PATH = "/api/v1/datasets"
 router = APIRouter(prefix=DATASETS_PATH, tags=["datasets"])
@@ -149,6 +149,12 @@ class CreateDataset(Changed):
         )
 
 
+def _deleting(example: str) -> dict[str, Any]:
+    """How a route is described that deletes, at once or, what is large, in the background."""
+    begun = {"model": TaskView, **described(examples.DELETION, status=202, what="Begun: it is large.")[202]}
+    return {"response_model": dict[str, str], "responses": {**described({"deleted": example}, 404, 409), 202: begun}}
+
+
 def _view(record: DatasetRecord, caller: Caller) -> dict[str, Any]:
     own = f"{DATASETS_PATH}/{record.name}"
     facts = record.model_dump(mode="json", exclude=INTERNAL) | {"created_by": shown_to(caller, record.created_by)}
@@ -200,12 +206,10 @@ def get_dataset(dataset: Name, parts: Shared, caller: Reader) -> Response:
     return answer(_view(parts.datasets.registry.find(dataset), caller))
 
 
-@router.delete("/{dataset}", response_model=dict[str, str], responses=described({"deleted": "coins"}, 404, 409))
+@router.delete("/{dataset}", **_deleting("coins"))
 def delete_dataset(dataset: Name, parts: Shared, caller: Writer) -> Response:
     """Delete all of a dataset. Of a key that is bound to projects: only what it imported itself."""
-    record = _own(parts, caller, dataset)
-    parts.datasets.registry.delete(record.id)
-    return answer({"deleted": record.name})
+    return _deleted(parts, caller, dataset, None)
 
 
 @router.get(
@@ -238,16 +242,10 @@ def get_version(dataset: Name, number: Number, parts: Shared, caller: Reader) ->
     return answer(_version_view(parts.datasets.registry.show(f"{dataset}@{number}"), caller))
 
 
-@router.delete(
-    "/{dataset}/versions/{number}",
-    response_model=dict[str, str],
-    responses=described({"deleted": "coins@1"}, 404, 409),
-)
+@router.delete("/{dataset}/versions/{number}", **_deleting("coins@1"))
 def delete_version(dataset: Name, number: Number, parts: Shared, caller: Writer) -> Response:
     """Delete one version; its bytes go, unless another version has them too."""
-    record = _own(parts, caller, dataset)
-    parts.datasets.registry.delete(record.id, version=number)
-    return answer({"deleted": f"{record.name}@{number}"})
+    return _deleted(parts, caller, dataset, number)
 
 
 @router.get(
@@ -357,7 +355,15 @@ def _begun(task: TaskView) -> Response:
     return answer(task.model_copy(update={"created_by": ""}), 202, {"Location": task.links["self"]})
 
 
-def _own(parts: Shared, caller: Caller, dataset: str) -> DatasetRecord:
+def _deleted(parts: Parts, caller: Caller, dataset: str, number: int | None) -> Response:
+    record = _own(parts, caller, dataset)
+    task = parts.datasets.delete(record, number, owner_of(caller))
+    if task is not None:
+        return _begun(task)
+    return answer({"deleted": record.name if number is None else f"{record.name}@{number}"})
+
+
+def _own(parts: Parts, caller: Caller, dataset: str) -> DatasetRecord:
     """A dataset that the caller may delete. Raises UnknownNameError, ForbiddenError."""
     record = parts.datasets.registry.remains(dataset)
     if not may_change(caller, record.created_by):

@@ -198,6 +198,13 @@ class LogRow(Base):
 
 
 class DatasetRow(Base):
+    """What a dataset's record in the store says; that record is the truth, and this its index.
+
+    Attributes:
+        project_id: none so far: datasets are shared by all keys of a server.
+        version: the newest version's number.
+    """
+
     __tablename__ = "datasets"
 
     id: Mapped[str] = mapped_column(primary_key=True)
