@@ -26,6 +26,10 @@ def validate(model: type[Model], values: Mapping[str, Any], *, what: str, hint: 
 
 
 def _sentence(model: type[BaseModel], finding: Any) -> str:
+    message = finding["msg"].removeprefix("Value error, ")
+    message = f"{message[0].lower()}{message[1:]}".removesuffix(".") + "."
+    if not finding["loc"]:
+        return str(message)  # of a validator that looks at several keys, and names them itself
     # After the key itself, pydantic names the members of a union; they mean nothing to a reader.
     first, *rest = (str(part) for part in finding["loc"])
     location = [first, *(part for part in rest if not part.startswith(("function-", "int", "float", "tuple[")))]
@@ -38,8 +42,7 @@ def _sentence(model: type[BaseModel], finding: Any) -> str:
         )
     if finding["type"] == "missing":
         return f"'{key}' is missing."
-    message = finding["msg"].removeprefix("Value error, ")
-    return f"'{key}' = {finding['input']!r}: {message[0].lower()}{message[1:]}."
+    return f"'{key}' = {finding['input']!r}: {message}"
 
 
 def _fields_at(model: type[BaseModel], location: list[str]) -> list[str]:
