@@ -9,8 +9,10 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from ultralytics.utils import LOGGER, RANK
@@ -18,7 +20,7 @@ from ultralytics.utils.torch_utils import init_seeds, unwrap_model
 
 from eagleray_ultralytics import group
 from eagleray_ultralytics.shared_loss import SharedLoss
-from eagleray_ultralytics.shares import Shares, share
+from eagleray_ultralytics.shares import Shares, share, share_validation
 
 
 class _OnCpu(nn.parallel.DistributedDataParallel):
@@ -67,6 +69,9 @@ class _Parallel:
     validator: Any
     test_loader: Any
     best: Any
+    last: Path
+    loss: torch.Tensor
+    fitness: Any
     batch_size: int
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -101,6 +106,8 @@ class _Parallel:
         if mode == "train" and rank != -1:
             shares = Shares(len(loader.dataset), self.batch_size, RANK, self.world_size, self.args.seed)
             share(loader, shares)
+        elif rank != -1:
+            share_validation(loader, RANK, self.world_size)
         return loader
 
     def validate(self) -> Any:
@@ -111,6 +118,20 @@ class _Parallel:
             factor = self.world_size * len(self.test_loader) / batches
             metrics |= {name: value * factor for name, value in metrics.items() if name.startswith("val/")}
         return metrics, fitness
+
+    def _handle_nan_recovery(self, epoch: int) -> bool:
+        """Ultralytics asks the first worker only and reads `last.pt`, which no other has: here all decide as one."""
+        lost = [value is not None and not bool(np.isfinite(float(value))) for value in (self.loss, self.fitness)]
+        if not any(group.any_of(*lost)):
+            return False
+        last = group.from_first(self.last.read_bytes() if RANK == 0 and self.last.exists() else None)
+        if last is not None and RANK > 0:
+            self.last.parent.mkdir(parents=True, exist_ok=True)
+            self.last.write_bytes(last)
+        self.loss = torch.full_like(self.loss, float("nan"))
+        with alone():
+            recovered: bool = super()._handle_nan_recovery(epoch)  # type: ignore[misc]
+        return recovered
 
     def final_eval(self) -> None:
         """Only the first worker has the best model and all pictures; the others wait for it."""

@@ -47,6 +47,14 @@ def gathered(value: Any) -> list[Any]:
     return found or []
 
 
+def from_first(value: Any) -> Any:
+    """Worker 0's `value`, on all."""
+    found = [value]
+    if size() > 1:
+        distributed.broadcast_object_list(found, group=control())
+    return found[0]
+
+
 def wait() -> None:
     """Until all workers are here."""
     if size() > 1:

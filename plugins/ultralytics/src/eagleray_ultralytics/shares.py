@@ -1,4 +1,4 @@
-"""Which pictures a worker sees: of every batch its own share, each picture once an epoch."""
+"""Which pictures a worker sees: of every batch its own share, each once an epoch, in validation as in training."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
+from torch.utils.data import BatchSampler, DistributedSampler
 
 
 class Shares:
@@ -62,3 +63,15 @@ def share(loader: Any, shares: Shares) -> None:
     loader.batch_sampler.sampler = shares
     # A loader guards its attributes once it is made, also those that only its owner reads.
     object.__setattr__(loader, "sampler", Share(shares))
+
+
+def share_validation(loader: Any, rank: int, world_size: int) -> None:
+    """Let a validation's `loader`, which has not started yet, show each picture to one worker only.
+
+    Classification's would show some twice, so that all workers have equally many. The other tasks' is left as it is:
+    it cuts the pictures, which are sorted by shape, between batches.
+    """
+    if isinstance(loader.sampler, DistributedSampler):
+        mine = range(rank, len(loader.dataset), world_size)
+        loader.batch_sampler.sampler = BatchSampler(mine, loader.batch_size, drop_last=False)
+        object.__setattr__(loader, "sampler", mine)

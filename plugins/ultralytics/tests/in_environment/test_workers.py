@@ -1,19 +1,23 @@
-"""What several workers share: the batches, batch norm's statistics and the wish to stop."""
+"""What several workers share: the batches, batch norm's statistics, what they learn, and the wish to stop."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import distributed, multiprocessing, nn
 from ultralytics.engine import trainer as ultralytics_trainer
+from ultralytics.engine import validator as ultralytics_validator
 
 from eagleray_ultralytics import group
 from eagleray_ultralytics.batch_norm import over_all_workers
 from eagleray_ultralytics.data_parallel import alone
 from eagleray_ultralytics.shares import Shares
+
+import workers  # isort: skip
+from conftest import FRAMEWORK, write_dataset  # isort: skip
 
 SIZES = [(1, 4, 1), (12, 4, 2), (13, 4, 2), (17, 4, 3), (10, 4, 4), (9, 16, 2), (100, 7, 3), (5, 2, 3)]
 
@@ -87,10 +91,75 @@ def test_a_worker_alone_is_rank_minus_one_for_ultralytics_only_while_it_is(monke
     monkeypatch.setattr(ultralytics_trainer, "RANK", 3)
     with alone():
         assert ultralytics_trainer.RANK == -1
-        assert sys.modules["ultralytics.engine.validator"].RANK == -1
+        assert ultralytics_validator.RANK == -1
     assert ultralytics_trainer.RANK == 3
 
 
 def test_one_worker_asks_nobody() -> None:
     assert group.size() == 1 and group.any_of(True, False) == [True, False]
     assert group.gathered("mine") == ["mine"] and group.total(2) == 2
+
+
+FEW = [*((task, 5) for task in FRAMEWORK.tasks), ("object-detection", 1), ("image-classification", 1)]
+# Batch norm over all workers, and nothing drawn at random: each worker would draw its own. Steps so small that what
+# rounding changes does not grow from one to the next.
+PLAIN: dict[str, Any] = {"sync_batch_norm": True, "nbs": 8, "warmup_epochs": 0.0, "optimizer": "SGD", "lr0": 1e-4}
+PLAIN |= dict.fromkeys(("fliplr", "hsv_h", "hsv_s", "hsv_v", "scale"), 0.0) | {"workers": 0}
+STILL = {task: PLAIN | {"mosaic": 0.0, "translate": 0.0} for task in FRAMEWORK.tasks}
+STILL["image-classification"] = PLAIN | {"auto_augment": None, "erasing": 0.0}
+
+
+def distance(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> float:
+    """How far two models' learnt weights are from each other."""
+    squares = [
+        (one[name].double() - other[name].double()).square().sum()
+        for name in one
+        if not name.endswith(("running_mean", "running_var", "num_batches_tracked"))
+    ]
+    return float(torch.stack(squares).sum().sqrt())
+
+
+def test_two_workers_end_with_the_weights_of_one_on_the_whole_batch(tmp_path: Path) -> None:
+    # 15 pictures are two batches of 8 and 7, of which one worker gets 4 and the other 3.
+    datasets = {task: write_dataset(tmp_path / task, task, images=20) for task in FRAMEWORK.tasks}
+    one, two = (
+        workers.run(
+            tmp_path / str(count),
+            [
+                workers.Job(tmp_path / str(count) / task, data, {"epochs": 2, "batch_size": 8, "config": STILL[task]})
+                for task, data in datasets.items()
+            ],
+            count,
+        )
+        for count in (1, 2)
+    )
+    apart = {}
+    for task, (only,), (first, second) in zip(datasets, one, two, strict=True):
+        assert distance(only["before"], first["before"]) == distance(first["weights"], second["weights"]) == 0.0
+        apart[task] = distance(only["weights"], first["weights"]) / distance(only["before"], only["weights"])
+    print(f"two workers and one, in shares of what was learnt: {apart}")
+    assert max(apart.values()) < 1e-3
+
+
+def test_every_validation_picture_counts_once(tmp_path: Path) -> None:
+    jobs = []
+    for task, pictures in FEW:
+        dataset = write_dataset(tmp_path / f"{task}-{pictures}", task, images=20)
+        for superfluous in sorted((dataset.path / "valid").rglob("*.png"))[pictures:]:
+            superfluous.unlink()
+        changes = {"epochs": 1, "batch_size": 2, "config": {"workers": 0}}
+        jobs.append(workers.Job(tmp_path / "jobs" / f"{task}-{pictures}", dataset, changes))
+    found = workers.run(tmp_path / "two", jobs, 2)
+    seen = [sorted(first["validated"] + second["validated"]) for first, second in found]
+    assert seen == [list(range(pictures)) for _, pictures in FEW]
+
+
+def test_a_loss_that_is_no_number_in_one_worker_takes_all_back_to_the_epoch_before(tmp_path: Path) -> None:
+    dataset = write_dataset(tmp_path / "data", "object-detection", images=16)
+    changes = {"epochs": 3, "batch_size": 4, "config": {"nbs": 4, "workers": 0}}
+    # 12 pictures are three batches an epoch: it is the last one of the second.
+    jobs = [workers.Job(tmp_path / f"lost-{rank}", dataset, changes, lost=(rank, 5)) for rank in (0, 1)]
+    for both in workers.run(tmp_path / "two", jobs, 2):
+        assert [[epoch for epoch, _ in worker["epochs"]] for worker in both] == [[1, 2, 3]] * 2
+        first, second = (worker["weights"] for worker in both)
+        assert distance(first, second) == 0.0 and all(torch.isfinite(tensor).all() for tensor in first.values())
