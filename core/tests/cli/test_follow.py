@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 
 from eagleray.cli import follow as following
-from eagleray.cli.display import LineDisplay
+from eagleray.cli.display import JsonDisplay, LineDisplay
 from eagleray.cli.follow import CurvesDisplay, follow, shown
 from eagleray.client import Client
 
@@ -89,6 +89,21 @@ def test_leaving_a_job_says_that_it_goes_on(as_json: bool, capfd: pytest.Capture
     assert [json.loads(line)["phase"] for line in said.splitlines()] == ["running"] if as_json else said == "running\n"
     print("still here")
     assert capfd.readouterr().out == "still here\n", "standard output is where it was"
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_a_reader_that_goes_leaves_the_job_running(
+    as_json: bool, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def gone(display: Any, event: dict[str, Any]) -> None:
+        raise BrokenPipeError
+
+    monkeypatch.setattr(JsonDisplay if as_json else LineDisplay, "__call__", gone)
+    transport = httpx.MockTransport(lambda _: httpx.Response(200, stream=Interrupted()))
+    with pytest.raises(typer.Exit) as left:
+        follow(Client("http://server", "key", transport=transport), 7, as_json=as_json, verbose=False)
+    assert left.value.exit_code == 0
+    assert "job 7 goes on" in capfd.readouterr().err
 
 
 def test_an_epoch_without_a_best_figure_is_shown() -> None:

@@ -13,7 +13,7 @@ import typer
 from eagleray.cli.app import main
 from eagleray.cli.display import JsonDisplay
 from eagleray.cli.train import show_summary
-from eagleray.contract.errors import ConfigError, StorageError
+from eagleray.contract.errors import ConfigError, StorageError, TrainingError
 from eagleray.jobs.phases import Phase
 from eagleray.jobs.records import Artifacts, JobRecord
 
@@ -44,6 +44,55 @@ def test_a_completed_job_names_its_files_and_the_next_command(capsys: pytest.Cap
     shown = capsys.readouterr().out
     assert "/store/last.pt" in shown
     assert "eagleray train --resume 7 --epochs 6" in shown
+
+
+def test_a_cancelled_job_without_a_checkpoint_is_not_told_to_resume(capsys: pytest.CaptureFixture[str]) -> None:
+    cancelled = record(Phase.CANCELLED, Artifacts()).model_copy(update={"epochs_done": 0})
+    with pytest.raises(typer.Exit):
+        show_summary(cancelled, as_json=False)
+    assert "--resume" not in capsys.readouterr().out
+
+
+SHOWING = """
+import sys
+from eagleray.cli.display import make_display
+from eagleray.cli.edge import run_command
+from eagleray.cli.train import _shown, show_summary
+from eagleray.contract.errors import TrainingError
+from eagleray.jobs.records import JobRecord
+
+record, as_json, fails = JobRecord.model_validate_json(sys.argv[1]), sys.argv[2] == "json", sys.argv[3] == "fails"
+sys.stdin.read()
+
+def train(display):
+    for _ in range(2000):
+        try:
+            display({"event": "warning", "message": "shown"})
+        except Exception:
+            pass  # as a driver does
+    if fails:
+        raise TrainingError("It failed.", "Try again.")
+    return record
+
+sys.exit(run_command(lambda: show_summary(_shown(train, as_json, False), as_json=as_json), as_json=as_json))
+"""
+
+
+@pytest.mark.parametrize("form", ["json", "lines"])
+@pytest.mark.parametrize(("end", "code"), [("completes", 0), ("fails", TrainingError.exit_code)])
+def test_a_reader_that_goes_changes_nothing_about_a_jobs_end(form: str, end: str, code: int) -> None:
+    job = record(Phase.COMPLETED, Artifacts(last="/store/last.pt")).model_dump_json()
+    command = [sys.executable, "-c", SHOWING, job, form, end]
+    # What is buffered would be written when the interpreter ends.
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, env=buffered) as process:
+        assert process.stdin and process.stdout and process.stderr
+        process.stdout.close()
+        process.stdin.close()
+        said = process.stderr.read().decode()
+    assert process.returncode == code, said
+    assert said == ("error: It failed.\n  Try again.\n" if (form, end) == ("lines", "fails") else "")
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any, Protocol
 
 from rich.console import Console, Group
@@ -43,7 +44,9 @@ class JsonDisplay:
     def close(self) -> None:
         sys.stdout.flush()
         os.dup2(self._own.fileno(), 1)
-        self._own.close()
+        # What its reader (`| head`) did not wait for.
+        with suppress(BrokenPipeError):
+            self._own.close()
 
 
 def chosen_metrics(metrics: dict[str, float], best_metric: str) -> list[str]:

@@ -13,6 +13,7 @@ from typing import Any
 
 import typer
 
+from eagleray.cli.output import while_it_is_read
 from eagleray.contract.errors import EaglerayError
 from eagleray.settings import load_settings
 
@@ -28,6 +29,14 @@ def run_command(command: Callable[[], object], *, as_json: bool) -> int:
         as_json: errors go to standard output as `{"error": {"code", "message", "hint"}}`.
     """
     try:
+        return _outcome(command, as_json=as_json)
+    finally:
+        with while_it_is_read():
+            pass  # but what is printed already
+
+
+def _outcome(command: Callable[[], object], *, as_json: bool) -> int:
+    try:
         result = command()
         # Outside its standalone mode typer returns an Exit's code.
         return result if isinstance(result, int) and not isinstance(result, bool) else 0
@@ -42,8 +51,6 @@ def run_command(command: Callable[[], object], *, as_json: bool) -> int:
         _show("interrupted", "Interrupted.", "", as_json=as_json)
         return INTERRUPTED
     except BrokenPipeError:
-        # The reader (`| head`) has gone; the interpreter must not fail again when it flushes.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except Exception as error:
         return _unexpected(error, as_json=as_json)
@@ -84,6 +91,7 @@ def _save_crash(error: Exception) -> Path:
 
 def _show(code: str, message: str, hint: str, *, as_json: bool) -> None:
     if as_json:
-        print(json.dumps({"error": {"code": code, "message": message, "hint": hint}}, ensure_ascii=False), flush=True)
+        with while_it_is_read():
+            print(json.dumps({"error": {"code": code, "message": message, "hint": hint}}, ensure_ascii=False))
         return
     print(f"error: {message}" + (f"\n  {hint}" if hint else ""), file=sys.stderr, flush=True)

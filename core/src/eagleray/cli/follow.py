@@ -14,7 +14,7 @@ from rich.text import Text
 
 from eagleray.cli.curves import labelled
 from eagleray.cli.display import Display, Event, JsonDisplay, LineDisplay, chosen_metrics, step_of
-from eagleray.cli.output import print_json_line
+from eagleray.cli.output import print_json_line, while_it_is_read
 from eagleray.client import Client
 from eagleray.contract.errors import TrainingError
 
@@ -75,7 +75,7 @@ def make_follow_display(*, as_json: bool, verbose: bool) -> Display:
 
 
 def follow(client: Client, job_id: int, *, as_json: bool, verbose: bool) -> None:
-    """Show a job's events until it ends; Ctrl-C leaves it running.
+    """Show a job's events until it ends; Ctrl-C, and a reader (`| head`) that goes, leave it running.
 
     Raises:
         TrainingError: it failed.
@@ -88,7 +88,7 @@ def follow(client: Client, job_id: int, *, as_json: bool, verbose: bool) -> None
                 display(shown(event))
                 if verbose and event["type"] == "log":
                     last_line = _show_lines(client, job_id, display, last_line)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, BrokenPipeError):
         note = f"job {job_id} goes on; eagleray jobs follow {job_id}, or: eagleray jobs stop {job_id}"
         print(note, file=sys.stderr, flush=True)
         raise typer.Exit(0) from None
@@ -117,16 +117,11 @@ def _show_lines(client: Client, job_id: int, display: Display, after: str | None
 
 
 def _conclude(job: dict[str, Any], *, as_json: bool) -> None:
-    if as_json:
-        print_json_line({"event": "summary", **job})
-    else:
-        lines = [f"\njob {job['id']} {job['phase']}: {job['epochs_done']} of {job['epochs']} epochs"]
-        if job["best"]:
-            lines.append(
-                f"  best      {job['best']['metric']} {job['best']['value']:.4g} at epoch {job['best']['epoch']}"
-            )
-        lines += [f"  {name}.pt   {path}" for name, path in job["artifacts"].items() if path]
-        print("\n".join(lines), flush=True)
+    with while_it_is_read():
+        if as_json:
+            print_json_line({"event": "summary", **job})
+        else:
+            print("\n".join(_summary(job)))
     if job["status"] == "failed":
         raise TrainingError(
             f"Job {job['id']} failed: {job['error_message'] or 'no reason was given'}",
@@ -134,3 +129,10 @@ def _conclude(job: dict[str, Any], *, as_json: bool) -> None:
         )
     if job["status"] == "cancelled":
         raise typer.Exit(130)
+
+
+def _summary(job: dict[str, Any]) -> list[str]:
+    lines = [f"\njob {job['id']} {job['phase']}: {job['epochs_done']} of {job['epochs']} epochs"]
+    if best := job["best"]:
+        lines.append(f"  best      {best['metric']} {best['value']:.4g} at epoch {best['epoch']}")
+    return [*lines, *(f"  {name}.pt   {path}" for name, path in job["artifacts"].items() if path)]

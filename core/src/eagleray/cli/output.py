@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 
@@ -20,6 +22,17 @@ def json_text(value: Any, *, indent: int | None = None) -> str:
         return json.dumps(value, indent=indent, separators=separators, ensure_ascii=not for_eyes, allow_nan=False)
     except ValueError:
         return json_text(_finite(value), indent=indent)
+
+
+@contextmanager
+def while_it_is_read() -> Iterator[None]:
+    """Print inside; once the reader (`| head`) has gone, that is lost, and everything after it."""
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # What is left in its buffer would fail again when the interpreter flushes it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def print_json(value: Any) -> None:

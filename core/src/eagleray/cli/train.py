@@ -12,7 +12,7 @@ import typer
 
 from eagleray.cli import jobs
 from eagleray.cli.completion import framework_names, model_names, task_names
-from eagleray.cli.output import json_text, print_json_line
+from eagleray.cli.output import json_text, print_json_line, while_it_is_read
 from eagleray.contract.errors import ConfigError, StorageError
 from eagleray.settings import load_settings
 
@@ -184,23 +184,11 @@ def _shown(run: Callable[[Any], Any], as_json: bool, verbose: bool) -> Any:
 
 
 def show_summary(record: Any, *, as_json: bool) -> None:
-    if as_json:
-        print_json_line({"event": "summary", **record.model_dump(mode="json")})
-    else:
-        best = record.best
-        lines = [f"\njob {record.id} {record.phase.value}: {record.epochs_done} of {record.epochs} epochs"]
-        if best:
-            lines.append(f"  best      {best.metric} {best.value:.4g} at epoch {best.epoch}")
-        lines += [f"  {name}.pt   {path}" for name, path in record.artifacts.model_dump().items() if path]
-        lines += [f"  metrics   {record.output_dir}/metrics.jsonl", f"  logs      {record.output_dir}/logs"]
-        lines.append("next:")
-        if record.resumable:
-            lines.append(f"  eagleray train --resume {record.id}")
+    with while_it_is_read():
+        if as_json:
+            print_json_line({"event": "summary", **record.model_dump(mode="json")})
         else:
-            lines.append(f"  eagleray train --resume {record.id} --epochs {2 * record.epochs}    # train on")
-        lines.append(f"  eagleray models show {record.model_name} --framework {record.framework}")
-        sys.stdout.write("\n".join(lines) + "\n")
-    sys.stdout.flush()
+            print("\n".join(_summary(record)))
     if record.epochs_done and not record.artifacts.last:
         raise StorageError(
             f"Job {record.id} has trained {record.epochs_done} epochs, but no checkpoint of it is in the store.",
@@ -208,6 +196,22 @@ def show_summary(record: Any, *, as_json: bool) -> None:
         )
     if record.phase.value == "cancelled":
         raise typer.Exit(130)
+
+
+def _summary(record: Any) -> list[str]:
+    best = record.best
+    lines = [f"\njob {record.id} {record.phase.value}: {record.epochs_done} of {record.epochs} epochs"]
+    if best:
+        lines.append(f"  best      {best.metric} {best.value:.4g} at epoch {best.epoch}")
+    lines += [f"  {name}.pt   {path}" for name, path in record.artifacts.model_dump().items() if path]
+    lines += [f"  metrics   {record.output_dir}/metrics.jsonl", f"  logs      {record.output_dir}/logs"]
+    lines.append("next:")
+    if record.resumable:
+        lines.append(f"  eagleray train --resume {record.id}")
+    elif record.phase.value == "completed":
+        lines.append(f"  eagleray train --resume {record.id} --epochs {2 * record.epochs}    # train on")
+    lines.append(f"  eagleray models show {record.model_name} --framework {record.framework}")
+    return lines
 
 
 def _show_plan(plan: dict[str, Any], *, as_json: bool) -> None:
