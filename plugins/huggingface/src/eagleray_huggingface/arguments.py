@@ -88,7 +88,7 @@ def make_arguments(context: TrainingContext) -> TrainingArguments:
     return arguments
 
 
-def precision(wanted: str, *, cpu: bool) -> dict[str, bool]:
+def precision(wanted: str, *, cpu: bool) -> dict[str, Any]:
     """`bf16` and `fp16` of the arguments. Raises ConfigError for fp16 on a CPU, which has no such arithmetic."""
     if wanted == "fp16" and cpu:
         raise ConfigError("precision=fp16 needs a GPU.", "Use bf16 or fp32.")

@@ -54,11 +54,13 @@ class HostCallback(TrainerCallback):
     def on_substep_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self._stop_if_asked()
 
-    def on_log(self, args: Any, state: Any, control: Any, logs: Mapping[str, float], **kwargs: Any) -> None:
+    def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        logs: Mapping[str, float] = kwargs["logs"]
         names = {"loss": "train/loss", "learning_rate": "lr", "grad_norm": "train/grad_norm"}
         self._logged = {new: float(logs[old]) for old, new in names.items() if old in logs}
 
-    def on_evaluate(self, args: Any, state: Any, control: Any, metrics: Mapping[str, float], **kwargs: Any) -> None:
+    def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        metrics: Mapping[str, float] = kwargs["metrics"]
         # A worker that saw the stop left its share of the evaluation early: the figures mean nothing.
         self._stop_if_asked()
         epoch = round(state.epoch)

@@ -25,7 +25,7 @@ from eagleray_huggingface.processors import processor_of
 from eagleray_huggingface.source import CONFIG, Source
 from eagleray_huggingface.tasks.painting import BACKGROUND
 
-FACTORIES = {
+FACTORIES: dict[str, tuple[Any, ...]] = {
     CLASSIFICATION: (AutoModelForImageClassification,),
     DETECTION: (AutoModelForObjectDetection,),
     SEGMENTATION: (AutoModelForSemanticSegmentation, AutoModelForUniversalSegmentation),

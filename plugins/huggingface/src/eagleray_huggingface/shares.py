@@ -48,7 +48,7 @@ def part(batch: list[int], rank: int, world_size: int) -> list[int]:
     return batch[start : start + few + (rank < more)]
 
 
-class SharedLoader(DataLoader):
+class SharedLoader(DataLoader[Any]):
     """Loads this worker's part; the Trainer tells it the epoch."""
 
     def set_epoch(self, epoch: int) -> None:

@@ -33,6 +33,11 @@ class SharedTrainer(Trainer):
     """
 
     loss_is_scaled_for_ga = True
+    # The Trainer's own annotations allow for None, and for several datasets.
+    model: Any
+    train_dataset: Any
+    eval_dataset: Any
+    control: Any
 
     def __init__(
         self, task: Task, group: Group, look: Callable[[], bool], still: Sequence[torch.nn.Module], **options: Any
@@ -42,7 +47,6 @@ class SharedTrainer(Trainer):
         # Many a model takes the number of items of an update and ignores it, while the Trainer believes it divided.
         self.model_accepts_loss_kwargs = False
         sum_over_workers()
-        self.control: Any
 
     def get_train_dataloader(self) -> Any:
         if self.group.world_size == 1:

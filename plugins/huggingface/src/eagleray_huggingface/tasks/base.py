@@ -59,7 +59,7 @@ class Task(ABC):
         return
 
 
-class Samples(Dataset):
+class Samples(Dataset[Batch]):
     """A split as torch reads it; `train` changes its pictures at random."""
 
     def __init__(self, task: Task, pictures: list[Picture], train: bool) -> None:
