@@ -9,15 +9,20 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
+import httpx
 import uv
+import yaml
 
 from .conftest import Home
 
+CONFIG = Path(__file__).parents[1] / "serve" / "config.yaml"
 CORE = Path(__file__).parents[1] / "core"
+PORTS = ("--min-worker-port=0", "--max-worker-port=0", "--dashboard-agent-listen-port=0", "--disable-usage-stats")
 
 
 def _free_port() -> int:
@@ -41,6 +46,46 @@ class RunningCluster:
     environ: dict[str, str]
     dashboard: str
     address: str
+    log: Path
+    # Each in a process group of its own, the head first.
+    started: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    def start(self, command: Sequence[object], more: Mapping[str, str]) -> subprocess.Popen[bytes]:
+        """`ray start --block …`, and wait until it runs."""
+        with self.log.open("a") as log:
+            process = subprocess.Popen(
+                list(map(str, command)),
+                env={**self.environ, **more},
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        self.started.append(process)
+        _wait_for(self.log, len(self.started))
+        return process
+
+    def add_node(
+        self, venv: Path, cpus: int, more: Mapping[str, str] = MappingProxyType({})
+    ) -> subprocess.Popen[bytes]:
+        command = [venv / "bin" / "ray", "start", "--block", f"--address={self.address}", f"--num-cpus={cpus}", *PORTS]
+        return self.start(command, more)
+
+    def deploy(self) -> int:
+        """`serve deploy serve/config.yaml`; its port once it answers, another than the file's, which may be taken."""
+        config, port = yaml.safe_load(CONFIG.read_text()), _free_port()
+        config["http_options"]["port"] = port
+        file = self.log.with_name("config.yaml")
+        file.write_text(yaml.safe_dump(config))
+        serve = [str(Path(sys.executable).with_name("serve")), "deploy", "--address", self.dashboard, str(file)]
+        done = subprocess.run(serve, env=self.environ, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stdout + done.stderr
+        deadline = time.monotonic() + 120
+        while True:
+            with suppress(httpx.TransportError):
+                if httpx.get(f"http://127.0.0.1:{port}/health", timeout=10).status_code == 200:
+                    return port
+            assert time.monotonic() < deadline, self.log.read_text()[-3000:]
+            time.sleep(0.5)
 
     def submit(self, *command: str, job_id: str) -> subprocess.CompletedProcess[str]:
         ray = Path(sys.executable).with_name("ray")
@@ -85,33 +130,20 @@ def start_cluster(
         "RAY_RUNTIME_ENV_PLUGINS": '[{"class": "eagleray.execution.runtime_env.EnvironmentPlugin"}]',
     }
     temp = Path("/tmp") / f"er-{os.getpid()}"
-    ports = ["--min-worker-port=0", "--max-worker-port=0", "--dashboard-agent-listen-port=0", "--disable-usage-stats"]
     head = [Path(sys.executable).with_name("ray"), "start", "--block", "--head", f"--port={gcs}", "--num-cpus=0"]
-    head += [f"--dashboard-port={dashboard}", f"--temp-dir={temp}", f"--ray-client-server-port={client}", *ports]
-    cpus = f"--num-cpus={2 // len(on_nodes)}"
-    worker = [node / "bin" / "ray", "start", "--block", f"--address=127.0.0.1:{gcs}", cpus, *ports]
-    log = (folder / "ray.log").open("w")
-    started = []
+    head += [f"--dashboard-port={dashboard}", f"--temp-dir={temp}", f"--ray-client-server-port={client}", *PORTS]
+    cluster = RunningCluster(environ, f"http://127.0.0.1:{dashboard}", f"127.0.0.1:{gcs}", folder / "ray.log")
     try:
-        for command, more in ((head, on_head or {}), *((worker, variables) for variables in on_nodes)):
-            started.append(
-                subprocess.Popen(
-                    list(map(str, command)),
-                    env={**environ, **more},
-                    stdout=log,
-                    stderr=subprocess.STDOUT,
-                    start_new_session=True,
-                )
-            )
-            _wait_for(folder / "ray.log", len(started))
-        yield RunningCluster(environ, f"http://127.0.0.1:{dashboard}", f"127.0.0.1:{gcs}")
+        cluster.start(head, on_head or {})
+        for variables in on_nodes:
+            cluster.add_node(node, 2 // len(on_nodes), variables)
+        yield cluster
     finally:
-        for process in reversed(started):
+        for process in reversed(cluster.started):
             process.send_signal(signal.SIGTERM)
             try:
                 process.wait(30)
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
-        log.close()
         subprocess.run(["rm", "-rf", str(temp)], check=False)

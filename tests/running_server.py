@@ -44,11 +44,15 @@ def free_port(first: int = 32100) -> int:
 
 @dataclass
 class Running:
-    """A server of `home`; what is asked of it by `request` is in `history`."""
+    """A server of `home`; what is asked of it by `request` is in `history`.
+
+    `mark` is in the environment of all its processes. `eagleray up` makes one: only who starts it otherwise gives it.
+    """
 
     home: Home
     port: int
     cpus: int = 3
+    mark: str = ""
     history: History = field(default_factory=History)
 
     @property
@@ -154,7 +158,7 @@ class Running:
 
     def processes(self, text: bytes) -> list[int]:
         """Processes of this server whose command line holds `text`."""
-        mark = f"EAGLERAY_CLUSTER={self.state['mark']}".encode()
+        mark = f"EAGLERAY_CLUSTER={self.mark or self.state['mark']}".encode()
         found = []
         for entry in Path("/proc").iterdir():
             try:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import httpx
 import pytest
 
+from eagleray.contract.errors import ClusterError
 from eagleray.control.errors import ControlPlaneAwayError
 from eagleray.settings import Settings
 from eagleray_serve.first_key import ensure_admin_key
@@ -116,3 +118,36 @@ def test_the_host_that_is_listened_on_may_be_named(monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("EAGLERAY_HTTP_MAX_STREAMS", "7")
     found = load_http_settings(http_arguments(Wanted(host="10.0.0.7")))
     assert (found.allowed_hosts, found.max_streams) == (("train.example.org",), 7)
+
+
+@pytest.mark.parametrize(("misses", "tries"), [(2, 3), (3, 3)])
+def test_a_ray_that_misses_its_own_time_is_started_again_twice(
+    misses: int, tries: int, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[int] = []
+    started = ServerState(mark="m", pid=1, server="s", address="a", dashboard="d", temp_dir="t", started_at="now")
+
+    def begin(*_: object) -> ServerState:
+        begun.append(1)
+        if len(begun) <= misses:
+            raise ClusterError("Ray did not start: Exception: The current node timed out during startup. Perhaps")
+        return started
+
+    monkeypatch.setattr(module, "_begin_ray", begin)
+    said = Calls()
+    with pytest.raises(ClusterError) if misses == tries else nullcontext():
+        assert module._start_ray(Wanted(), settings, ServerFolder(settings.home), said.append) is started
+    assert len(begun) == tries
+
+
+def test_a_ray_that_fails_otherwise_is_not_started_again(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[int] = []
+
+    def begin(*_: object) -> ServerState:
+        begun.append(1)
+        raise ClusterError("Ray did not start: no space left on device")
+
+    monkeypatch.setattr(module, "_begin_ray", begin)
+    with pytest.raises(ClusterError, match="no space left"):
+        module._start_ray(Wanted(), settings, ServerFolder(settings.home), Calls().append)
+    assert len(begun) == 1

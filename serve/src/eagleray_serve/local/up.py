@@ -30,6 +30,8 @@ from eagleray_serve.settings import PREFIX, HttpSettings
 SWITCH = "RAY_RUNTIME_ENV_PLUGINS"
 PLUGIN = '[{"class":"eagleray.execution.runtime_env.EnvironmentPlugin"}]'
 START_S = 120.0
+# Ray gives a node 60 s to start, fixed in its code, which a busy machine may not keep.
+STARTS = 3
 Say = Callable[[str], None]
 Faults = dict[str, str]
 # Parts of a server that `up` can start again.
@@ -128,6 +130,17 @@ def _require_answer(state: ServerState, folder: ServerFolder) -> None:
 
 def _start_ray(wanted: Wanted, settings: Settings, folder: ServerFolder, say: Say) -> ServerState:
     say("starting Ray")
+    for _ in range(STARTS - 1):
+        try:
+            return _begin_ray(wanted, settings, folder)
+        except ClusterError as error:
+            if "timed out during startup" not in error.message:
+                raise
+        say("Ray did not start in its own time; starting it again")
+    return _begin_ray(wanted, settings, folder)
+
+
+def _begin_ray(wanted: Wanted, settings: Settings, folder: ServerFolder) -> ServerState:
     ports = _free_ports(8)
     dashboard = wanted.dashboard_port or ports[0]
     # Socket paths end at 107 characters, so Ray's folder cannot lie in the home.
