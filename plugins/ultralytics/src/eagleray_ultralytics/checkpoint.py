@@ -69,7 +69,15 @@ def write(trainer: Any, folder: Path, random_states: list[dict[str, Any]]) -> No
     torch.save(state, folder / STATE)
     strip(trainer.last, folder / MODEL)
     if trainer.best.exists() and trainer.best_fitness != trainer.fitness:
-        strip(trainer.best, folder / BEST)
+        shutil.copyfile(_portable(trainer.best), folder / BEST)
+
+
+def _portable(best: Path) -> Path:
+    """The portable model of `best`, made once for each that comes: reading a model costs more than an epoch's save."""
+    file = best.with_name("best-portable.pt")
+    if not file.exists() or file.stat().st_mtime_ns < best.stat().st_mtime_ns:
+        strip(best, file)
+    return file
 
 
 def random_state(trainer: Any) -> dict[str, Any]:
