@@ -32,13 +32,6 @@ def _free_port() -> int:
         return port
 
 
-def _wait_for(log: Path, nodes: int) -> None:
-    deadline = time.monotonic() + 90
-    while log.read_text().count("Ray runtime started") < nodes:
-        assert time.monotonic() < deadline, log.read_text()[-3000:]
-        time.sleep(0.5)
-
-
 @dataclass
 class RunningCluster:
     """Several `ray start`s: a head without CPUs, and nodes from a venv without any plugin."""
@@ -51,18 +44,24 @@ class RunningCluster:
     started: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     def start(self, command: Sequence[object], more: Mapping[str, str]) -> subprocess.Popen[bytes]:
-        """`ray start --block …`, and wait until it runs."""
-        with self.log.open("a") as log:
-            process = subprocess.Popen(
-                list(map(str, command)),
-                env={**self.environ, **more},
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-        self.started.append(process)
-        _wait_for(self.log, len(self.started))
-        return process
+        """`ray start --block …`, until it runs. Ray's own 60 s are short on a busy machine, hence the tries."""
+        for _ in range(3):
+            with self.log.open("a") as log:
+                process = subprocess.Popen(
+                    list(map(str, command)),
+                    env={**self.environ, **more},
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                )
+            while process.poll() is None:
+                if self.log.read_text().count("Ray runtime started") > len(self.started):
+                    self.started.append(process)
+                    return process
+                time.sleep(0.5)
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)  # what it had begun
+        raise AssertionError(self.log.read_text()[-3000:])
 
     def add_node(
         self, venv: Path, cpus: int, more: Mapping[str, str] = MappingProxyType({})
