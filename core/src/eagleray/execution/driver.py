@@ -41,6 +41,8 @@ from eagleray.storage.store import Store
 Emit = Callable[[Message], None]
 # For how long the line of a worker that has ended is read on. Only one whose node is lost takes so long.
 LAST_WORDS_S = 5.0
+# For how long an attempt that is left may still speak to Ray, which is shut down next.
+ABANDON_S = 5.0
 _STOPPED: dict[str, Any] = {"stopped": True, "metrics": {}, "warnings": [], "epoch": 0}
 logger = logging.getLogger("eagleray")
 
@@ -255,10 +257,11 @@ class JobDriver:
     ) -> dict[str, Any] | Failure:
         """One attempt: Ray Train in a thread of its own, since the main thread owns the signals."""
         outcome: dict[str, Any] = {}
+        abandoned = threading.Event()
 
         def target() -> None:
             try:
-                outcome["result"] = self._fit(run, manifest)
+                outcome["result"] = self._fit(run, manifest, abandoned)
             except BaseException as error:
                 outcome["error"] = error
 
@@ -267,12 +270,15 @@ class JobDriver:
             run.advance(Phase.PREPARING, waits)
         thread = threading.Thread(target=target, name="eagleray-fit", daemon=True)
         thread.start()
-        while thread.is_alive() and not self._signals.cancelled.is_set():
-            if self._signals.stop_requested and not self._worker_is_there:
-                # Nothing is trained that could be saved, and room may be an hour away.
+        while thread.is_alive():
+            # Where no worker is there yet, nothing is trained that could be saved, and room may be an hour away.
+            if self._signals.cancelled.is_set() or (self._signals.stop_requested and not self._worker_is_there):
+                abandoned.set()
+                thread.join(ABANDON_S)
+                run.collect_logs(self._settings)
                 return _STOPPED
             thread.join(0.1)
-        if self._channel is not None and not self._signals.cancelled.is_set():
+        if self._channel is not None:
             # Ray tells of a worker's end before its last lines are read.
             self._channel.drain(LAST_WORDS_S)
         run.collect_logs(self._settings)
@@ -283,7 +289,7 @@ class JobDriver:
             return failure
         return outcome.get("result") or Failure(FailureKind.PLUGIN, "The worker ended without a result.")
 
-    def _fit(self, run: RunRecord, manifest: Manifest | None) -> dict[str, Any]:
+    def _fit(self, run: RunRecord, manifest: Manifest | None, abandoned: threading.Event) -> dict[str, Any]:
         plan, scaling = self._plan, self._plan.spec.scaling
         assert self._channel is not None
         workers = WorkerGroupSpec(
@@ -305,6 +311,7 @@ class JobDriver:
             backend=TorchGroupConfig(policy=plan.framework.process_group),
             scratch=str(self._settings.work / f"job-{run.record.id}-{run.attempt}-train"),
             on_report=lambda report: self._on_report(run, dict(report)),
+            abandoned=abandoned,
         )
         return dict(result)
 

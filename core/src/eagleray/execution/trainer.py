@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,8 +69,20 @@ class _Controller(TrainController):
     worker_group_cls = _Workers
 
 
+async def until_abandoned(work: Coroutine[Any, Any, Any], abandoned: threading.Event) -> None:
+    """Run `work`, or cancel it where it next waits once `abandoned` is set. Raises asyncio.CancelledError then."""
+    task = asyncio.ensure_future(work)
+    while not task.done():
+        await asyncio.wait({task}, timeout=0.1)
+        if abandoned.is_set():
+            task.cancel()
+    task.result()
+
+
 class InProcessTrainer(DataParallelTrainer):
-    """`DataParallelTrainer` whose controller runs in the thread that calls `fit()`."""
+    """`DataParallelTrainer` whose controller runs in the thread that calls `fit()`, until `abandoned` is set."""
+
+    abandoned: threading.Event
 
     def _create_default_callbacks(self) -> list[RayTrainCallback]:
         return [callback for callback in super()._create_default_callbacks() if not isinstance(callback, _UNUSED)]
@@ -78,7 +91,7 @@ class InProcessTrainer(DataParallelTrainer):
         if not isinstance(kwargs["scaling_policy"], ElasticScalingPolicy):
             kwargs["scaling_policy"] = _FixedWorkers(self.scaling_config)
         controller = _Controller(**kwargs)
-        asyncio.run(controller.run())
+        asyncio.run(until_abandoned(controller.run(), self.abandoned))
         return controller.get_result()
 
 
@@ -132,14 +145,19 @@ def fit(
     backend: BackendConfig,
     scratch: str,
     on_report: Callable[[Mapping[str, Any]], None],
+    abandoned: threading.Event,
 ) -> Any:
     """Run `loop(config)` once on every worker; what rank 0 returns is returned.
+
+    Once `abandoned` is set, from another thread, the call ends and leaves the workers to whoever shuts Ray down: a
+    call into Ray after its shutdown would end the process.
 
     Restarts are the caller's: the first failure ends the call. `name` must be new for every call, since Ray Train
     resumes a known name from its own snapshot.
 
     Raises:
         ray.train.TrainingFailedError: a worker failed, or the group could not be started.
+        asyncio.CancelledError: it was abandoned.
     """
     trainer = InProcessTrainer(
         # Not as `train_loop_config`, which Ray Train shows in its errors and states: `config` holds a secret.
@@ -161,4 +179,5 @@ def fit(
             worker_runtime_env=worker_runtime_env,
         ),
     )
+    trainer.abandoned = abandoned
     return trainer.fit().return_value
