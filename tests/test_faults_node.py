@@ -10,7 +10,7 @@ import pytest
 
 from .conftest import Home
 from .ray_cluster import start_cluster
-from .running_server import Running
+from .running_server import JOBS, Running
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.fault, pytest.mark.timeout(900)]
 MARK = "f8"
@@ -36,4 +36,5 @@ def test_f8_a_job_goes_on_on_another_node_behind_its_last_checkpoint(
         attempts = server.attempts(job)
         assert attempts[0]["outcome"] in ("preemption", "worker-lost"), attempts
         assert attempts[-1]["resumed_from_epoch"] >= 1
+        assert server.request("GET", f"{JOBS}/{job}").status_code == 200
         server.check()
