@@ -18,6 +18,8 @@ import httpx
 import uv
 import yaml
 
+from eagleray.execution.starting import start_again
+
 from .conftest import Home
 
 CONFIG = Path(__file__).parents[1] / "serve" / "config.yaml"
@@ -44,23 +46,22 @@ class RunningCluster:
     started: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     def start(self, command: Sequence[object], more: Mapping[str, str]) -> subprocess.Popen[bytes]:
-        """`ray start --block …`, until it runs. Ray's own 60 s are short on a busy machine, hence the tries."""
-        for _ in range(3):
-            with self.log.open("a") as log:
-                process = subprocess.Popen(
-                    list(map(str, command)),
-                    env={**self.environ, **more},
-                    stdout=log,
-                    stderr=subprocess.STDOUT,
-                    start_new_session=True,
-                )
-            while process.poll() is None:
-                if self.log.read_text().count("Ray runtime started") > len(self.started):
-                    self.started.append(process)
-                    return process
-                time.sleep(0.5)
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)  # what it had begun
+        """`ray start --block …`, until it runs."""
+        process = start_again(lambda: self._begin(list(map(str, command)), {**self.environ, **more}))
+        self.started.append(process)
+        return process
+
+    def _begin(self, command: list[str], environ: dict[str, str]) -> subprocess.Popen[bytes]:
+        with self.log.open("a") as log:
+            process = subprocess.Popen(
+                command, env=environ, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+            )
+        while process.poll() is None:
+            if self.log.read_text().count("Ray runtime started") > len(self.started):
+                return process
+            time.sleep(0.5)
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # what it had begun
         raise AssertionError(self.log.read_text()[-3000:])
 
     def add_node(

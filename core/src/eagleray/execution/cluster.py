@@ -41,10 +41,9 @@ from eagleray.contract.errors import ClusterError
 from eagleray.execution import room
 from eagleray.execution.resources import nodes_now, nodes_to_come
 from eagleray.execution.room import Gang
+from eagleray.execution.starting import start_again
 from eagleray.settings import load_settings
 
-# Ray gives a node 30 s to start, fixed in its code, which a busy machine may not keep.
-STARTS = 3
 IGNORED = ["**/__pycache__", "**/*.pyc"]
 # How long a cluster that is named may take to answer at all.
 PROBE_S = 5.0
@@ -177,17 +176,20 @@ def _sweep_folders() -> None:
 
 
 def _start(folder: str, options: dict[str, Any]) -> None:
-    for more in reversed(range(STARTS)):
+    def begin() -> None:
         try:
             ray.init(address="local", include_dashboard=False, _temp_dir=folder, **options)
-            return
-        except Exception as error:
+        except Exception:
             ray.shutdown()
-            if not more or "timed out during startup" not in str(error):
-                raise ClusterError(
-                    f"A local Ray cluster could not be started: {' '.join(str(error).split())[:300]}",
-                    f"Its logs were in {folder}; free memory, disk in the temp folder, and try again.",
-                ) from error
+            raise
+
+    try:
+        start_again(begin)
+    except Exception as error:
+        raise ClusterError(
+            f"A local Ray cluster could not be started: {' '.join(str(error).split())[:300]}",
+            f"Its logs were in {folder}; free memory, disk in the temp folder, and try again.",
+        ) from error
 
 
 @contextmanager

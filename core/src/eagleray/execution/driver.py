@@ -37,6 +37,7 @@ from eagleray.jobs.run_record import RunRecord
 from eagleray.settings import Settings
 from eagleray.storage.checkpoints import Checkpoints, Manifest
 from eagleray.storage.store import Store
+from eagleray.threads import run_aside
 
 Emit = Callable[[Message], None]
 # For how long the line of a worker that has ended is read on. Only one whose node is lost takes so long.
@@ -256,20 +257,11 @@ class JobDriver:
         self, run: RunRecord, cluster: ray_cluster.Cluster, manifest: Manifest | None
     ) -> dict[str, Any] | Failure:
         """One attempt: Ray Train in a thread of its own, since the main thread owns the signals."""
-        outcome: dict[str, Any] = {}
         abandoned = threading.Event()
-
-        def target() -> None:
-            try:
-                outcome["result"] = self._fit(run, manifest, abandoned)
-            except BaseException as error:
-                outcome["error"] = error
-
         self._worker_is_there = False
         if waits := cluster.waits_for(self._gang):
             run.advance(Phase.PREPARING, waits)
-        thread = threading.Thread(target=target, name="eagleray-fit", daemon=True)
-        thread.start()
+        thread, outcome = run_aside(lambda: self._fit(run, manifest, abandoned), "eagleray-fit")
         while thread.is_alive():
             # Where no worker is there yet, nothing is trained that could be saved, and room may be an hour away.
             if self._signals.cancelled.is_set() or (self._signals.stop_requested and not self._worker_is_there):
@@ -282,12 +274,12 @@ class JobDriver:
             # Ray tells of a worker's end before its last lines are read.
             self._channel.drain(LAST_WORDS_S)
         run.collect_logs(self._settings)
-        if "error" in outcome:
-            failure = classify(outcome["error"], self._rules)
+        if error := outcome.exception():
+            failure = classify(error, self._rules)
             if failure.traceback:
                 run.keep_text("logs", f"attempt-{run.attempt}-error.txt", failure.traceback)
             return failure
-        return outcome.get("result") or Failure(FailureKind.PLUGIN, "The worker ended without a result.")
+        return outcome.result() or Failure(FailureKind.PLUGIN, "The worker ended without a result.")
 
     def _fit(self, run: RunRecord, manifest: Manifest | None, abandoned: threading.Event) -> dict[str, Any]:
         plan, scaling = self._plan, self._plan.spec.scaling

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TypeVar
+
+from eagleray.threads import run_aside
 
 T = TypeVar("T")
 
@@ -22,24 +24,12 @@ def within(seconds: float, call: Callable[[], T]) -> T:
     Raises:
         TookTooLong: it has not come back in time.
     """
-    outcome: dict[str, Any] = {}
-
-    def target() -> None:
-        try:
-            outcome["value"] = call()
-        except BaseException as error:
-            outcome["error"] = error
-
-    thread = threading.Thread(target=target, name="eagleray-plugin", daemon=True)
-    thread.start()
+    thread, future = run_aside(call, "eagleray-plugin")
     thread.join(seconds)
-    if thread.is_alive():
+    if not future.done():
         _end(thread)
         raise TookTooLong
-    if "error" in outcome:
-        raise outcome["error"]
-    value: T = outcome["value"]
-    return value
+    return future.result()
 
 
 def _end(thread: threading.Thread) -> None:

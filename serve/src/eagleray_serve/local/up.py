@@ -20,6 +20,7 @@ from typing import Any
 from eagleray.client import Client, ServerError
 from eagleray.client.credentials import find_key, keep_key
 from eagleray.contract.errors import ClusterError, EaglerayError
+from eagleray.execution.starting import start_again
 from eagleray.settings import Settings
 from eagleray_serve.first_key import FILE, make_admin_key
 from eagleray_serve.local.processes import MARK, alive, end, marked
@@ -30,8 +31,6 @@ from eagleray_serve.settings import PREFIX, HttpSettings
 SWITCH = "RAY_RUNTIME_ENV_PLUGINS"
 PLUGIN = '[{"class":"eagleray.execution.runtime_env.EnvironmentPlugin"}]'
 START_S = 120.0
-# Ray gives a node 60 s to start, fixed in its code, which a busy machine may not keep.
-STARTS = 3
 Say = Callable[[str], None]
 Faults = dict[str, str]
 # Parts of a server that `up` can start again.
@@ -130,14 +129,7 @@ def _require_answer(state: ServerState, folder: ServerFolder) -> None:
 
 def _start_ray(wanted: Wanted, settings: Settings, folder: ServerFolder, say: Say) -> ServerState:
     say("starting Ray")
-    for _ in range(STARTS - 1):
-        try:
-            return _begin_ray(wanted, settings, folder)
-        except ClusterError as error:
-            if "timed out during startup" not in error.message:
-                raise
-        say("Ray did not start in its own time; starting it again")
-    return _begin_ray(wanted, settings, folder)
+    return start_again(lambda: _begin_ray(wanted, settings, folder), say)
 
 
 def _begin_ray(wanted: Wanted, settings: Settings, folder: ServerFolder) -> ServerState:
