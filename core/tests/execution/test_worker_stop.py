@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,42 +18,13 @@ from eagleray.storage.local import LocalStore
 PREFIX = "checkpoints/test-jobs/job_7"
 
 
-class Channel:
-    def __init__(self) -> None:
-        self.stop_requested = threading.Event()
-
-    def send(self, message: dict[str, Any]) -> None: ...
-
-
-def payload(**changes: Any) -> dict[str, Any]:
-    return {
-        "job_id": 7,
-        "attempt": 1,
-        "prefix": PREFIX,
-        "portable_file": "model.pt",
-        "metric": {"name": "accuracy", "mode": "max"},
-        "best": {"value": None, "epoch": 0},
-        "resume": None,
-        "epochs": 9,
-        "checkpoint_every": 4,
-        **changes,
-    }
-
-
 def save(folder: Path) -> None:
     (folder / "model.pt").write_bytes(b"m")
 
 
-@pytest.fixture(autouse=True)
-def reports(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ray.train.report", lambda report: None)
-
-
 @pytest.fixture
-def host(tmp_path: Path) -> Iterator[WorkerHost]:
-    channel: Any = Channel()
-    settings = Settings(tmp_path / "home", "", frozenset(), upload_grace_s=5)
-    made = WorkerHost(payload(), settings, channel, LocalStore(tmp_path / "store"), 0)
+def host(make_host: Callable[..., WorkerHost]) -> Iterator[WorkerHost]:
+    made = make_host()
     yield made
     made.finish()
 
@@ -96,9 +66,11 @@ def test_an_adapter_that_saves_nothing_is_not_kept_from_stopping(host: WorkerHos
     assert host.should_stop()
 
 
-def test_a_weights_file_that_another_node_lacks_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_weights_file_that_another_node_lacks_is_a_sentence(
+    told: Callable[..., dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("ray.util.get_node_ip_address", lambda: "10.0.0.2")
     settings = Settings(tmp_path / "home", "", frozenset())
-    facts = payload(pretrained=True, weights_file="/mine/my.pt", model={"weights": None, "name": "tiny"})
+    facts = told(pretrained=True, weights_file="/mine/my.pt", model={"weights": None, "name": "tiny"})
     with pytest.raises(WeightsError, match=r"'/mine/my\.pt' is not on node 10\.0\.0\.2"):
         module._weights(facts, settings, tmp_path, LocalStore(tmp_path / "store"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import random
 import uuid
 from collections.abc import Callable, Iterator
@@ -13,7 +12,6 @@ import pytest
 from eagleray.settings import S3Access
 from eagleray.storage.s3.options import MIB, S3Options
 from eagleray.storage.s3.store import S3Store
-from eagleray.storage.store import FileEntry
 from eagleray.testing.s3_proxy import Request, StrictProxy, strict_proxy
 from eagleray.testing.s3_server import SeaweedServer, seaweed
 
@@ -31,10 +29,6 @@ FAST = S3Options(
     copy_part_bytes=6 * MIB,
 )
 OpenS3 = Callable[..., S3Store]
-
-
-def entry_of(data: bytes) -> FileEntry:
-    return FileEntry(sha256=hashlib.sha256(data).hexdigest(), size_bytes=len(data))
 
 
 def is_put(request: Request) -> bool:

@@ -19,6 +19,7 @@ from eagleray.storage.local import LocalStore
 from eagleray.storage.store import StoreUnreachableError
 
 PREFIX = "checkpoints/test-jobs/job_7"
+COMMITTING = Path(__file__).with_name("committing.py")
 
 
 @pytest.fixture
@@ -336,26 +337,6 @@ def test_sweeping_removes_only_what_earlier_attempts_left_unfinished(checkpoints
     ]
 
 
-KILLED = """
-import os, sys
-from pathlib import Path
-from eagleray.storage.checkpoints import Checkpoints
-from eagleray.storage.local import LocalStore
-from eagleray.storage.store import StoreUnreachableError
-root, prefix, point = sys.argv[1:]
-checkpoints = Checkpoints(LocalStore(Path(root) / "store"), prefix)
-folder = Path(root) / "save"
-folder.mkdir()
-for epoch in (1, 2, 3):
-    for name in ("model.pt", "optimizer.bin"):
-        (folder / name).write_text(f"{name} {epoch}" * 1000)
-    if epoch == 3:
-        os.environ["EAGLERAY_FAILPOINTS"] = f"{point}:kill"
-    checkpoints.commit(folder, job_id=7, attempt=1, epoch=epoch, metrics={}, portable_file="model.pt",
-                       is_best=True, best_value=0.5, best_epoch=epoch)
-"""
-
-
 @pytest.mark.fault
 @pytest.mark.parametrize(
     ("point", "epoch"), [("ckpt.after_file", 2), ("ckpt.before_manifest", 2), ("ckpt.after_manifest", 3)]
@@ -363,7 +344,8 @@ for epoch in (1, 2, 3):
 def test_a_kill_during_a_commit_leaves_the_earlier_or_the_new_checkpoint_whole(
     checkpoints: Checkpoints, tmp_path: Path, point: str, epoch: int
 ) -> None:
-    done = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path), PREFIX, point], check=False)
+    command = [sys.executable, str(COMMITTING), str(tmp_path / "store"), PREFIX, str(tmp_path), "3", point]
+    done = subprocess.run(command, check=False)
     assert done.returncode == -signal.SIGKILL
     said: list[str] = []
     manifest = checkpoints.newest_valid(said.append)

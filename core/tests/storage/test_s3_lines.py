@@ -16,8 +16,9 @@ from eagleray.storage.s3.store import S3Store
 from eagleray.storage.store import AlreadyExistsError, StoreUnreachableError
 from eagleray.testing.s3_proxy import Fault, StrictProxy, strict_proxy
 from eagleray.testing.s3_server import SeaweedServer
+from eagleray.testing.stores import entry_of, winners
 
-from .conftest import FAST, OpenS3, entry_of, is_completion, is_data, is_part, is_put
+from .conftest import FAST, OpenS3, is_completion, is_data, is_part, is_put
 
 # F13: overload
 
@@ -185,19 +186,5 @@ def test_f17_a_completed_upload_whose_answer_was_lost_is_a_success(
 
 def test_of_racing_processes_exactly_one_makes_the_key(open_s3: OpenS3) -> None:
     stores = [open_s3() for _ in range(16)]
-    barrier, won = threading.Barrier(16), []
-
-    def put(number: int) -> None:
-        barrier.wait()
-        try:
-            stores[number].put_bytes("race", b"the same bytes", if_absent=True)
-            won.append(number)
-        except AlreadyExistsError:
-            return
-
-    threads = [threading.Thread(target=put, args=(number,)) for number in range(16)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    won = winners(lambda number: stores[number].put_bytes("race", b"the same bytes", if_absent=True))
     assert len(won) == 1

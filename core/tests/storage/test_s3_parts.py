@@ -25,8 +25,20 @@ from eagleray.storage.sweep import sweep, sweep_daily
 from eagleray.testing.disk import small_disk
 from eagleray.testing.s3_proxy import Fault, StrictProxy, strict_proxy
 from eagleray.testing.s3_server import SECRET_KEY, SeaweedServer, seaweed
+from eagleray.testing.stores import entry_of
 
-from .conftest import BUCKET, FAST, OpenS3, entry_of, is_data, is_part
+from .conftest import BUCKET, FAST, OpenS3, is_data, is_part
+
+COMMITTING = Path(__file__).with_name("committing.py")
+
+
+def break_off(store: S3Store, proxy: StrictProxy, key: str, file: Path, part: int) -> None:
+    """An upload of `file` that gets no further than before `part`."""
+    proxy.inject(Fault.FAIL, lambda request: is_part(request) and request.query["partNumber"] == str(part))
+    with pytest.raises(StoreUnreachableError):
+        store.put_file(key, file)
+    proxy.heal()
+
 
 # F19: uploads in parts
 
@@ -34,10 +46,7 @@ from .conftest import BUCKET, FAST, OpenS3, entry_of, is_data, is_part
 def test_f19_a_second_try_sends_only_the_parts_that_are_missing(
     store: S3Store, open_s3: OpenS3, proxy: StrictProxy, big: tuple[Path, bytes]
 ) -> None:
-    proxy.inject(Fault.FAIL, lambda request: is_part(request) and request.query["partNumber"] == "4")
-    with pytest.raises(StoreUnreachableError):
-        store.put_file("big", big[0])
-    proxy.heal()
+    break_off(store, proxy, "big", big[0], 4)
     proxy.forget()
     open_s3(proxy.access).put_file("big", big[0])  # another process, by the note on the disk
     assert {request.query["partNumber"] for request in proxy.requests if is_part(request)} <= {"4", "5"}
@@ -48,10 +57,7 @@ def test_f19_a_second_try_sends_only_the_parts_that_are_missing(
 def test_f19_an_upload_of_other_bytes_is_not_gone_on_with(
     store: S3Store, proxy: StrictProxy, big: tuple[Path, bytes]
 ) -> None:
-    proxy.inject(Fault.FAIL, lambda request: is_part(request) and request.query["partNumber"] == "5")
-    with pytest.raises(StoreUnreachableError):
-        store.put_file("big", big[0])
-    proxy.heal()
+    break_off(store, proxy, "big", big[0], 5)
     other = bytes(MIB) + big[1][MIB:]
     big[0].write_bytes(other)
     store.put_file("big", big[0])
@@ -63,10 +69,7 @@ def test_f19_an_upload_of_other_bytes_is_not_gone_on_with(
 def test_f19_an_upload_that_is_gone_starts_anew(
     store: S3Store, proxy: StrictProxy, big: tuple[Path, bytes], forget: str
 ) -> None:
-    proxy.inject(Fault.FAIL, lambda request: is_part(request) and request.query["partNumber"] == "3")
-    with pytest.raises(StoreUnreachableError):
-        store.put_file("big", big[0])
-    proxy.heal()
+    break_off(store, proxy, "big", big[0], 3)
     if forget == "abort":
         assert store.sweep_unfinished(-60) == 1
     else:
@@ -144,10 +147,7 @@ def test_a_node_ends_orphaned_uploads_once_a_day(open_s3: OpenS3, proxy: StrictP
 def test_orphaned_uploads_and_prefixes_go_once_they_are_old(
     store: S3Store, proxy: StrictProxy, big: tuple[Path, bytes]
 ) -> None:
-    proxy.inject(Fault.FAIL, lambda request: is_part(request) and request.query["partNumber"] == "5")
-    with pytest.raises(StoreUnreachableError):
-        store.put_file("checkpoints/test-jobs/job_1/attempts/1/epoch-00003/model.pt", big[0])
-    proxy.heal()
+    break_off(store, proxy, "checkpoints/test-jobs/job_1/attempts/1/epoch-00003/model.pt", big[0], 5)
     store.put_bytes("checkpoints/test-jobs/job_1/attempts/1/epoch-00002/model.pt", b"orphan")
     store.put_bytes("checkpoints/projects/p/jobs/2/attempts/1/epoch-00001/model.pt", b"whole")
     store.put_bytes("checkpoints/projects/p/jobs/2/attempts/1/epoch-00001/manifest.json", b"{}")
@@ -162,25 +162,6 @@ def test_orphaned_uploads_and_prefixes_go_once_they_are_old(
     ]
 
 
-COMMIT = """
-import os, sys
-from pathlib import Path
-from eagleray.storage.checkpoints import Checkpoints
-from eagleray.storage.opening import open_store
-location, root, point = sys.argv[1:]
-checkpoints = Checkpoints(open_store(location), "job")
-folder = Path(root) / "save"
-folder.mkdir()
-for epoch in (1, 2):
-    for name in ("model.pt", "optimizer.bin"):
-        (folder / name).write_text(f"{name} {epoch}" * 1000)
-    if epoch == 2:
-        os.environ["EAGLERAY_FAILPOINTS"] = f"{point}:kill"
-    checkpoints.commit(folder, job_id=7, attempt=1, epoch=epoch, metrics={}, portable_file="model.pt",
-                       is_best=True, best_value=0.5, best_epoch=epoch)
-"""
-
-
 @pytest.mark.fault
 @pytest.mark.parametrize(
     ("point", "epoch"), [("ckpt.after_file", 1), ("ckpt.before_manifest", 1), ("ckpt.after_manifest", 2)]
@@ -190,7 +171,7 @@ def test_f2_a_kill_in_a_commit_leaves_the_earlier_or_the_new_checkpoint_and_its_
 ) -> None:
     store = open_s3()
     environ = {**os.environ, **s3_server.environ, "EAGLERAY_HOME": str(tmp_path / "home")}
-    command = [sys.executable, "-c", COMMIT, store.location, str(tmp_path), point]
+    command = [sys.executable, str(COMMITTING), store.location, "job", str(tmp_path), "2", point]
     assert subprocess.run(command, env=environ, check=False).returncode == -signal.SIGKILL
     checkpoints = Checkpoints(store, "job")
     manifest = checkpoints.newest_valid(lambda message: None)

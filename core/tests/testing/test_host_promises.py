@@ -8,7 +8,6 @@ import os
 import pickle
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +23,7 @@ from eagleray.jobs.plan import check_capabilities, plan_job
 from eagleray.jobs.run_record import RunRecord
 from eagleray.jobs.spec import make_spec
 from eagleray.plugins.host import discover
-from eagleray.settings import Settings, load_settings
+from eagleray.settings import load_settings
 from eagleray.storage import layout
 from eagleray.storage.checkpoints import Checkpoints, Manifest
 from eagleray.storage.local import LocalStore
@@ -176,33 +175,6 @@ def test_a_frameworks_error_crosses_as_text_with_its_traceback(failed: Ended) ->
     assert "in _fault" in facts["traceback"]
 
 
-class Line:
-    """A driver that listens and says nothing."""
-
-    def __init__(self) -> None:
-        self.stop_requested = threading.Event()
-
-    def send(self, message: dict[str, Any]) -> None: ...
-
-
-def host_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **changes: Any) -> WorkerHost:
-    monkeypatch.setattr("ray.train.report", lambda report: None)
-    line: Any = Line()
-    payload = {
-        "job_id": 1,
-        "attempt": 1,
-        "prefix": "checkpoints/test-jobs/job_1",
-        "portable_file": "model.pt",
-        "metric": {"name": "accuracy", "mode": "max"},
-        "best": {"value": None, "epoch": 0},
-        "resume": None,
-        "epochs": 9,
-        "checkpoint_every": 99,
-        **changes,
-    }
-    return WorkerHost(payload, Settings(tmp_path / "home", "", frozenset()), line, LocalStore(tmp_path / "s"), 0)
-
-
 def saved_after(host: WorkerHost, values: list[float | None]) -> list[int]:
     """Epochs of which a checkpoint was asked for, where `values` are those of the metric that chooses the best."""
     saved = []
@@ -233,14 +205,10 @@ NAN = float("nan")
     ids=["better", "no number", "not measured", "over all attempts", "every fourth and the last"],
 )
 def test_a_checkpoint_is_due_at_a_new_best_at_every_so_many_epochs_and_at_the_last(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    facts: dict[str, Any],
-    values: list[float | None],
-    saved: list[int],
+    make_host: Callable[..., WorkerHost], facts: dict[str, Any], values: list[float | None], saved: list[int]
 ) -> None:
     """C11, C6"""
-    assert saved_after(host_of(tmp_path, monkeypatch, **facts), values) == saved
+    assert saved_after(make_host(**{"checkpoint_every": 99, **facts}), values) == saved
 
 
 @pytest.mark.parametrize(

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from eagleray.settings import load_settings
-from eagleray.testing.environment import python_of
+from eagleray.testing.environment import python_of, train
 from eagleray_huggingface.framework import describe
 
 pytestmark = [pytest.mark.framework, pytest.mark.slow, pytest.mark.cluster, pytest.mark.timeout(1800)]
-EAGLERAY = str(Path(sys.executable).with_name("eagleray"))
 REAL = Path(__file__).parent / "in_environment" / "real.py"
 PLAIN = {"augment": {"horizontal_flip": 0.0, "crop": 1.0}, "workers": 0, "lr_scheduler_type": "cosine"}
 # An RT-DETR of 1.1 million parameters.
@@ -38,31 +33,14 @@ SMALL = {
 }
 
 
-def train(tmp_path: Path, *arguments: str, config: dict[str, Any]) -> dict[str, float]:
-    """The final metrics of a job; its home is below `tmp_path`, the environments are this machine's."""
-    home = tmp_path / "home"
-    home.mkdir()
-    (home / "envs").symlink_to(load_settings().environments)
-    environ = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "EAGLERAY_"))}
-    settings = [part for key, value in config.items() for part in ("--set", f"{key}={json.dumps(value)}")]
-    command = [EAGLERAY, "train", "--framework", "huggingface", *arguments, *settings, "--json"]
-    done = subprocess.run(
-        command, env={**environ, "EAGLERAY_HOME": str(home)}, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    record = json.loads((home / "storage" / "jobs" / "1.json").read_text())
-    assert record["status"] == "completed"
-    print(f"{arguments[1]}: {record['metrics']}")
-    metrics: dict[str, float] = record["metrics"]
-    return metrics
-
-
 def test_real_weights_learn_to_read_real_scans(real_data: Path, tmp_path: Path) -> None:
     python = python_of(describe("0"))
     for what, by in (("scans", sys.executable), ("weights", python)):
         subprocess.run([by, str(REAL), what, str(real_data), str(tmp_path / what)], check=True)
     job = ["--model", str(tmp_path / "weights"), "--task", "image-classification", "--data", str(tmp_path / "scans")]
-    final = train(tmp_path, *job, "--epochs", "3", "--batch-size", "32", "--learning-rate", "0.002", config=PLAIN)
+    job += ["--epochs", "3", "--batch-size", "32", "--learning-rate", "0.002"]
+    final = train(describe("0"), tmp_path / "home", *job, config=PLAIN)["metrics"]
+    print(f"scans: {final}")
     assert final["metrics/accuracy_top1"] > 0.95
 
 
@@ -70,5 +48,7 @@ def test_digits_are_found_where_they_lie(real_data: Path, tmp_path: Path) -> Non
     subprocess.run([sys.executable, str(REAL), "pasted", str(real_data), str(tmp_path / "pasted")], check=True)
     job = ["--model", "PekingU/rtdetr_r18vd", "--no-pretrained", "--data", str(tmp_path / "pasted")]
     config = {**PLAIN, "config_overrides": SMALL, "image_size": 64, "max_grad_norm": 0.1, "warmup_steps": 30}
-    final = train(tmp_path, *job, "--epochs", "12", "--batch-size", "16", "--learning-rate", "0.001", config=config)
+    job += ["--epochs", "12", "--batch-size", "16", "--learning-rate", "0.001"]
+    final = train(describe("0"), tmp_path / "home", *job, config=config)["metrics"]
+    print(f"boxes: {final}")
     assert final["metrics/mAP50-95"] > 0.3

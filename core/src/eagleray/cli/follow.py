@@ -14,7 +14,7 @@ from rich.text import Text
 
 from eagleray.cli.curves import labelled
 from eagleray.cli.display import Display, Event, JsonDisplay, LineDisplay, chosen_metrics, step_of
-from eagleray.cli.output import print_json_line, while_it_is_read
+from eagleray.cli.output import print_json_line, summary_lines, while_it_is_read
 from eagleray.client import Client
 from eagleray.contract.errors import TrainingError
 
@@ -121,7 +121,7 @@ def _conclude(job: dict[str, Any], *, as_json: bool) -> None:
         if as_json:
             print_json_line({"event": "summary", **job})
         else:
-            print("\n".join(_summary(job)))
+            print("\n".join(summary_lines(job)))
     if job["status"] == "failed":
         raise TrainingError(
             f"Job {job['id']} failed: {job['error_message'] or 'no reason was given'}",
@@ -129,10 +129,3 @@ def _conclude(job: dict[str, Any], *, as_json: bool) -> None:
         )
     if job["status"] == "cancelled":
         raise typer.Exit(130)
-
-
-def _summary(job: dict[str, Any]) -> list[str]:
-    lines = [f"\njob {job['id']} {job['phase']}: {job['epochs_done']} of {job['epochs']} epochs"]
-    if best := job["best"]:
-        lines.append(f"  best      {best['metric']} {best['value']:.4g} at epoch {best['epoch']}")
-    return [*lines, *(f"  {name}.pt   {path}" for name, path in job["artifacts"].items() if path)]

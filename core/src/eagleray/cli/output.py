@@ -6,7 +6,7 @@ import json
 import math
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -90,3 +90,11 @@ def _finite(value: Any) -> Any:
     if isinstance(value, dict):
         return {_finite(key): _finite(part) for key, part in value.items()}
     return [_finite(part) for part in value] if isinstance(value, list | tuple) else value
+
+
+def summary_lines(job: Mapping[str, Any]) -> list[str]:
+    """How a job has ended, from its record as plain data, or as a server has it."""
+    lines = [f"\njob {job['id']} {job['phase']}: {job['epochs_done']} of {job['epochs']} epochs"]
+    if best := job["best"]:
+        lines.append(f"  best      {best['metric']} {best['value']:.4g} at epoch {best['epoch']}")
+    return [*lines, *(f"  {name}.pt   {path}" for name, path in job["artifacts"].items() if path)]

@@ -12,7 +12,7 @@ import typer
 
 from eagleray.cli import jobs
 from eagleray.cli.completion import framework_names, model_names, task_names
-from eagleray.cli.output import json_text, print_json_line, while_it_is_read
+from eagleray.cli.output import json_text, print_json_line, summary_lines, while_it_is_read
 from eagleray.contract.errors import ConfigError, StorageError
 from eagleray.settings import load_settings
 
@@ -199,11 +199,7 @@ def show_summary(record: Any, *, as_json: bool) -> None:
 
 
 def _summary(record: Any) -> list[str]:
-    best = record.best
-    lines = [f"\njob {record.id} {record.phase.value}: {record.epochs_done} of {record.epochs} epochs"]
-    if best:
-        lines.append(f"  best      {best.metric} {best.value:.4g} at epoch {best.epoch}")
-    lines += [f"  {name}.pt   {path}" for name, path in record.artifacts.model_dump().items() if path]
+    lines = summary_lines(record.model_dump(mode="json"))
     lines += [f"  metrics   {record.output_dir}/metrics.jsonl", f"  logs      {record.output_dir}/logs"]
     lines.append("next:")
     if record.resumable:

@@ -1,14 +1,20 @@
-"""Tests in a plugin's own environment: its Python, with pytest beside it where tests themselves need the framework, and
-mypy against the framework that lies there."""
+"""Tests in a plugin's own environment, and whole jobs in it by the command line.
+
+Its Python has pytest beside it where tests themselves need the framework; mypy checks against the framework there.
+"""
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
+
+from uv import find_uv_bin
 
 from eagleray.contract import Framework
 from eagleray.environments.builder import build
@@ -50,6 +56,42 @@ def python_of(framework: Framework) -> str:
         return sys.executable
     root = load_settings().environments
     return str(build(read_lock(environment.lock), root=root, imports=environment.imports, say=print).python)
+
+
+def unpack(folder: Path, *requirements: str) -> Path:
+    """`folder` with the files of packages, `name==version`, in it: data and weights that no interpreter imports."""
+    command = [find_uv_bin(), "pip", "install", "--quiet", "--no-deps", "--target", str(folder), *requirements]
+    subprocess.run(command, check=True)
+    return folder
+
+
+def train(framework: Framework, home: Path, *arguments: str, config: Mapping[str, Any]) -> dict[str, Any]:
+    """The record of a job that `eagleray train` has completed on a local Ray.
+
+    Args:
+        home: an empty folder for its store and its state; environments are this machine's.
+        arguments: of the command, beside the framework.
+        config: for `--set`.
+
+    Raises:
+        AssertionError: it has not completed; carries the end of the output.
+    """
+    home.mkdir()
+    (home / "envs").symlink_to(load_settings().environments)
+    environ = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "EAGLERAY_"))}
+    settings = [part for key, value in config.items() for part in ("--set", f"{key}={json.dumps(value)}")]
+    command = [Path(sys.executable).with_name("eagleray"), "train", "--framework", framework.name, *arguments]
+    done = subprocess.run(
+        [*map(str, command), *settings, "--json"],
+        env={**environ, "EAGLERAY_HOME": str(home)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    record: dict[str, Any] = json.loads((home / "storage" / "jobs" / "1.json").read_text(encoding="utf-8"))
+    assert record["status"] == "completed", record
+    return record
 
 
 def run_pytest(python: str, tests: Path, packages: Sequence[str], scratch: Path, *options: str) -> str:

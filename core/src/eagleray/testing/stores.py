@@ -13,6 +13,7 @@ import os
 import random
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,26 @@ EMPTY = FileEntry(sha256=hashlib.sha256(b"").hexdigest(), size_bytes=0)
 
 def entry_of(data: bytes) -> FileEntry:
     return FileEntry(sha256=hashlib.sha256(data).hexdigest(), size_bytes=len(data))
+
+
+def winners(put: Callable[[int], object], racers: int = 16) -> list[int]:
+    """Those of the `racers`, by number, whose `put` succeeds when all begin at once; AlreadyExistsError is a defeat."""
+    barrier, won = threading.Barrier(racers), []
+
+    def race(number: int) -> None:
+        barrier.wait()
+        try:
+            put(number)
+        except AlreadyExistsError:
+            return
+        won.append(number)
+
+    threads = [threading.Thread(target=race, args=(number,)) for number in range(racers)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return won
 
 
 class StoreConformance:
@@ -87,22 +108,7 @@ class StoreConformance:
         assert store.get_bytes("a") == b"first"
 
     def test_of_racing_conditional_puts_exactly_one_wins(self, store: Store) -> None:
-        barrier = threading.Barrier(16)
-        won: list[int] = []
-
-        def put(number: int) -> None:
-            barrier.wait()
-            try:
-                store.put_bytes("race/key", str(number).encode() * 1000, if_absent=True)
-            except AlreadyExistsError:
-                return
-            won.append(number)
-
-        threads = [threading.Thread(target=put, args=(number,)) for number in range(16)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        won = winners(lambda number: store.put_bytes("race/key", str(number).encode() * 1000, if_absent=True))
         assert len(won) == 1
         assert store.get_bytes("race/key") == str(won[0]).encode() * 1000
 
