@@ -90,6 +90,28 @@ def ours(values: dict[str, Any]) -> list[float]:
     return moments
 
 
+def their_arguments(values: dict[str, Any]) -> Any:
+    import torch
+    from transformers import TrainingArguments
+
+    return TrainingArguments(
+        output_dir=values["out"],
+        num_train_epochs=values["epochs"],
+        per_device_train_batch_size=values["batch"],
+        per_device_eval_batch_size=values["batch"],
+        learning_rate=1e-3,
+        seed=3,
+        use_cpu=not torch.cuda.is_available(),
+        eval_strategy="epoch",
+        logging_strategy="epoch",
+        save_strategy="epoch",
+        report_to=[],
+        disable_tqdm=True,
+        remove_unused_columns=False,
+        dataloader_num_workers=values["workers"],
+    )
+
+
 def theirs(values: dict[str, Any]) -> list[float]:
     """`Trainer` as it is documented; the moments at which its validations ended."""
     import time
@@ -99,7 +121,6 @@ def theirs(values: dict[str, Any]) -> list[float]:
     from transformers import (
         Trainer,
         TrainerCallback,
-        TrainingArguments,
         ViTConfig,
         ViTForImageClassification,
         ViTImageProcessor,
@@ -129,22 +150,7 @@ def theirs(values: dict[str, Any]) -> list[float]:
     model = ViTForImageClassification(ViTConfig(**MODEL, image_size=64, num_labels=len(CLASSES)))
     trainer = Trainer(
         model=model,
-        args=TrainingArguments(
-            output_dir=values["out"],
-            num_train_epochs=values["epochs"],
-            per_device_train_batch_size=values["batch"],
-            per_device_eval_batch_size=values["batch"],
-            learning_rate=1e-3,
-            seed=3,
-            use_cpu=not torch.cuda.is_available(),
-            eval_strategy="epoch",
-            logging_strategy="epoch",
-            save_strategy="epoch",
-            report_to=[],
-            disable_tqdm=True,
-            remove_unused_columns=False,
-            dataloader_num_workers=values["workers"],
-        ),
+        args=their_arguments(values),
         data_collator=collate,
         train_dataset=ImageFolder(data / "train", transform=load),
         eval_dataset=ImageFolder(data / "valid", transform=load),

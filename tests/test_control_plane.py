@@ -184,6 +184,20 @@ def worker_pids(folder: str) -> list[int]:
 def test_jobs_go_their_whole_way_whatever_is_killed(
     cluster: Cluster, home: Home, pictures: Path, tmp_path: Path
 ) -> None:
+    """One story, for a start of the cluster takes as long as all its steps."""
+    one_job_for_one_key_runs_to_its_end(cluster, pictures)
+    a_control_plane_that_dies_adopts_what_runs(cluster, pictures)
+    a_worker_that_dies_is_followed_from_the_checkpoint(cluster, home, pictures)
+    last = stop_saves_and_resume_goes_on(cluster, pictures)
+    a_job_of_ray_job_submit_is_one_like_any_other(cluster, pictures, tmp_path, last + 1)
+    cancel_is_at_once(cluster, home, pictures)
+
+
+def begin(cluster: Cluster, pictures: Path, **config: Any) -> int:
+    return int(cluster.call("create_job", spec(pictures, **config), start=True)["id"])
+
+
+def one_job_for_one_key_runs_to_its_end(cluster: Cluster, pictures: Path) -> None:
     job_id = cluster.call("create_job", spec(pictures, noise_lines=3), start=True, idempotency_key="one")["id"]
     again = cluster.call("create_job", spec(pictures, noise_lines=3), start=True, idempotency_key="one")["id"]
     assert again == job_id
@@ -194,8 +208,9 @@ def test_jobs_go_their_whole_way_whatever_is_killed(
     assert "echo epoch 2 line 3" in [line.text for line in queries.logs(job_id, rank=0)]
     assert view.artifacts.last and Path(view.artifacts.last).is_file()
 
-    # The control plane dies in mid-run: the job goes on, and is adopted.
-    job_id = cluster.call("create_job", spec(pictures, delay_s=0.5), start=True)["id"]
+
+def a_control_plane_that_dies_adopts_what_runs(cluster: Cluster, pictures: Path) -> None:
+    job_id = begin(cluster, pictures, delay_s=0.5)
     cluster.until(job_id, lambda view: view.epochs_done >= 1)
     pid = cluster.call("pid")
     os.kill(pid, signal.SIGKILL)
@@ -205,8 +220,9 @@ def test_jobs_go_their_whole_way_whatever_is_killed(
     assert [point.epoch for point in queries.metrics(job_id, ["accuracy"])] == [1, 2, 3, 4]
     assert cluster.call("pid") not in (None, pid)
 
-    # A worker dies: another attempt continues from the checkpoint.
-    job_id = cluster.call("create_job", spec(pictures, delay_s=0.5), start=True)["id"]
+
+def a_worker_that_dies_is_followed_from_the_checkpoint(cluster: Cluster, home: Home, pictures: Path) -> None:
+    job_id = begin(cluster, pictures, delay_s=0.5)
     cluster.until(job_id, lambda view: view.resumable and view.epochs_done >= 2)
     for worker in worker_pids(str(home.path)):
         os.kill(worker, signal.SIGKILL)
@@ -216,8 +232,9 @@ def test_jobs_go_their_whole_way_whatever_is_killed(
     assert attempts[1].resumed_from_epoch is not None and attempts[1].resumed_from_epoch >= 1
     assert [point.epoch for point in queries.metrics(job_id, ["accuracy"])] == [1, 2, 3, 4]
 
-    # Stop saves; resume goes on from there.
-    job_id = cluster.call("create_job", spec(pictures, delay_s=0.5), start=True)["id"]
+
+def stop_saves_and_resume_goes_on(cluster: Cluster, pictures: Path) -> int:
+    job_id = begin(cluster, pictures, delay_s=0.5)
     cluster.until(job_id, lambda view: view.resumable and view.epochs_done >= 1)
     cluster.call("stop_job", job_id)
     view = cluster.until(job_id, lambda view: view.phase.is_terminal)
@@ -225,8 +242,12 @@ def test_jobs_go_their_whole_way_whatever_is_killed(
     cluster.call("resume_job", job_id)
     view = cluster.until(job_id, lambda view: view.phase.is_terminal)
     assert (view.phase, view.epochs_done) == ("completed", 4)
+    return job_id
 
-    # `ray job submit -- eagleray run` is a job like any other.
+
+def a_job_of_ray_job_submit_is_one_like_any_other(
+    cluster: Cluster, pictures: Path, tmp_path: Path, job_id: int
+) -> None:
     file = tmp_path / "job.yaml"
     file.write_text(yaml.safe_dump(spec(pictures, epochs=2)))
     submitted = subprocess.run(
@@ -238,12 +259,13 @@ def test_jobs_go_their_whole_way_whatever_is_killed(
         timeout=300,
     )
     assert submitted.returncode == 0, submitted.stdout[-3000:]
-    view = cluster.until(job_id + 1, lambda view: view.phase.is_terminal)
-    _, attempts, _ = cluster.job(job_id + 1)
+    view = cluster.until(job_id, lambda view: view.phase.is_terminal)
+    _, attempts, _ = cluster.job(job_id)
     assert (view.phase, [attempt.submission_id for attempt in attempts]) == ("completed", ["mine"])
 
-    # Cancel is at once.
-    job_id = cluster.call("create_job", spec(pictures, delay_s=20.0), start=True)["id"]
+
+def cancel_is_at_once(cluster: Cluster, home: Home, pictures: Path) -> None:
+    job_id = begin(cluster, pictures, delay_s=20.0)
     cluster.until(job_id, lambda view: view.phase == "running")
     cluster.call("cancel_job", job_id)
     deadline = time.monotonic() + 40

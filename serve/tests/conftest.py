@@ -18,6 +18,7 @@ from eagleray.control.commands import SYSTEM
 from eagleray.plugins.host import Catalogue, discover
 from eagleray.settings import Settings
 from eagleray.storage.local import LocalStore
+from eagleray.testing.data import write_detection_dataset
 from eagleray_serve.app import make_app
 from eagleray_serve.settings import HttpSettings
 
@@ -127,3 +128,9 @@ def serve(build: Callable[..., FastAPI], plane: FakePlane) -> Iterator[Serve]:
     for server, thread in running:
         server.should_exit = True
         thread.join(10)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A small dataset of boxes."""
+    return write_detection_dataset(tmp_path / "coins")

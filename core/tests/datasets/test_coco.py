@@ -360,46 +360,6 @@ def test_any_bytes_anywhere_give_a_report_or_our_own_error(cut: int, junk: bytes
         pass
 
 
-@pytest.mark.slow
-def test_memory_stays_the_same_while_the_file_grows(tmp_path: Path) -> None:
-    import subprocess
-    import sys
-
-    code = """
-import resource, sys
-from eagleray.datasets import open_dataset
-source, findings = open_dataset(sys.argv[1], "image-segmentation", "coco")
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-count = sum(len(record.annotations) for record in source.records("train"))
-print(count, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10)
-"""
-    mib = []
-    for count in (50_000, 500_000):
-        root = tmp_path / str(count)
-        (root / "train").mkdir(parents=True)
-        Image.new("RGB", (640, 480)).save(root / "train/a.png")
-        (root / "annotations").mkdir()
-        row = {"id": 0, "image_id": 1, "category_id": 1, "bbox": [1, 1, 99, 99]}
-        text = json.dumps(row | {"segmentation": [[round(1.5 * n, 2) for n in (1, 1, 60, 1, 60, 60, 9, 60)] * 12]})
-        images = [{"id": 2, "file_name": "a.png", "width": 640, "height": 480}]
-        with (root / "annotations/instances_train.json").open("w") as file:
-            file.write(
-                '{"images": ' + json.dumps(images) + ', "categories": [{"id": 1, "name": "a"}], "annotations": ['
-            )
-            # Spread over pictures that are not there, so that none of them is held with all its outlines.
-            file.writelines(
-                ("," if n else "") + text.replace('"image_id": 1', f'"image_id": {n}') for n in range(count)
-            )
-            file.write("]}")
-        done = subprocess.run([sys.executable, "-c", code, str(root)], capture_output=True, text=True, check=True)
-        mib.append(int(done.stdout.split()[1]))
-        size = (root / "annotations/instances_train.json").stat().st_size >> 20
-
-    assert size > 250
-    # Ten times the file; what grows is the index, sixteen bytes and an id an annotation.
-    assert mib[1] - mib[0] < 128
-
-
 def test_a_file_larger_than_any_annotation_is_refused_for_its_one_value(
     root: Path, refusal: Refusal, monkeypatch: pytest.MonkeyPatch
 ) -> None:

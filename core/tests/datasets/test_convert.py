@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import errno
 import itertools
-import os
 import shutil
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from eagleray.contract import DatasetError, EaglerayError, UnknownNameError
+from eagleray.contract import DatasetError, UnknownNameError
 from eagleray.datasets import FORMATS, convert, open_dataset, read_dataset, validate, write
 from eagleray.datasets.masks import encoded, pixels_of, rle_of
 from eagleray.datasets.records import Annotation, ImageRecord
@@ -288,44 +285,6 @@ def test_crowds_are_left_out_and_counted_only_when_that_is_asked_for(make: Any, 
     assert "<difficult>1" in (tmp_path / "voc/Annotations/a.xml").read_text()
 
 
-def test_pictures_are_linked_not_copied(tmp_path: Path) -> None:
-    source = write_detection_dataset(tmp_path / "source")
-
-    convert(source, "coco", tmp_path / "copy")
-
-    assert (tmp_path / "copy/train/train-0000.png").samefile(source / "train/images/train-0000.png")
-
-
-def test_a_picture_behind_a_link_is_linked_itself(tmp_path: Path) -> None:
-    source = write_detection_dataset(tmp_path / "source")
-    picture = source / "train/images/train-0000.png"
-    picture.rename(tmp_path / "elsewhere.png")
-    picture.symlink_to(tmp_path / "elsewhere.png")
-
-    convert(source, "coco", tmp_path / "copy")
-
-    placed = tmp_path / "copy/train/train-0000.png"
-    assert not placed.is_symlink()
-    assert placed.samefile(tmp_path / "elsewhere.png")
-
-
-def test_pictures_of_one_stem_get_names_of_their_own_and_that_is_counted(make: Any, tmp_path: Path) -> None:
-    found = [Annotation(0, (1, 1, 5, 5))]
-    names = ["a/x.png", "b/x.png", "x.png", "x.bmp", "X.png"]
-    pictures = [(name, "train", (12, 12), found) for name in names] + [("x.png", "val", (12, 12), found)]
-    source = make("object-detection", pictures)
-    write(source, "coco", tmp_path / "coco")
-
-    report = convert(tmp_path / "coco", "voc", tmp_path / "voc")
-
-    # COCO itself keeps folders apart; in the one folder of VOC the names of all splits meet.
-    assert report.images == 6
-    assert report.renamed == 3 - 2
-    stems = Counter(path.stem.lower() for path in (tmp_path / "voc/JPEGImages").iterdir())
-    assert set(stems.values()) == {1}
-    assert read_dataset(tmp_path / "voc", "detect").dataset.num_annotations == 6
-
-
 def test_faulty_rows_end_a_conversion_and_nothing_is_left(tmp_path: Path) -> None:
     source = write_detection_dataset(tmp_path / "source")
     (source / "train/labels/train-0000.txt").write_text("0 .5 .5 .2 .2\n7 .5 .5 .2 .2\n")
@@ -334,17 +293,6 @@ def test_faulty_rows_end_a_conversion_and_nothing_is_left(tmp_path: Path) -> Non
         convert(source, "coco", tmp_path / "copy")
 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["source"]
-
-
-def test_a_folder_that_holds_something_is_left_alone(tmp_path: Path) -> None:
-    source = write_detection_dataset(tmp_path / "source")
-    (tmp_path / "full").mkdir()
-    (tmp_path / "full/mine").touch()
-
-    with pytest.raises(DatasetError, match="not an empty folder"):
-        convert(source, "coco", tmp_path / "full")
-
-    assert [path.name for path in (tmp_path / "full").iterdir()] == ["mine"]
 
 
 def test_overlapping_outlines_go_to_voc_only_when_asked_and_never_without_a_pixel(make: Any, tmp_path: Path) -> None:
@@ -376,35 +324,3 @@ def test_a_report_is_text_and_json(tmp_path: Path) -> None:
 
     assert "dice → coco" in report.text()
     assert type(report).model_validate_json(report.model_dump_json()) == report
-
-
-def test_where_no_link_can_be_made_pictures_are_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    source = write_detection_dataset(tmp_path / "source")
-    monkeypatch.setattr("os.link", failing(errno.EXDEV))
-
-    convert(source, "coco", tmp_path / "copy")
-
-    copied = tmp_path / "copy/train/train-0000.png"
-    assert copied.read_bytes() == (source / "train/images/train-0000.png").read_bytes()
-    assert not copied.samefile(source / "train/images/train-0000.png")
-
-
-@pytest.mark.parametrize("what", ["os.link", "os.write"])
-def test_a_full_disk_is_our_error_and_nothing_is_left(
-    what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    source = write_detection_dataset(tmp_path / "source")
-    with monkeypatch.context() as patched:
-        patched.setattr(what, failing(errno.ENOSPC))
-
-        with pytest.raises(EaglerayError, match="No space left"):
-            convert(source, "yolo", tmp_path / "copy")
-
-    assert [path.name for path in tmp_path.iterdir()] == ["source"]
-
-
-def failing(number: int) -> Callable[..., None]:
-    def fail(*_: object) -> None:
-        raise OSError(number, os.strerror(number))
-
-    return fail

@@ -15,7 +15,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from enum import Enum
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from eagleray.settings import S3Access
@@ -85,7 +87,7 @@ class StrictProxy:
         self._written: dict[str, float] = {}
         self._parts: dict[str, dict[int, int]] = {}
         self._random = random.Random(0)
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
+        self._http = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Handler, self))
         self._http.daemon_threads = True
         self.closing = threading.Event()
         self._thread = threading.Thread(target=self._http.serve_forever, args=(0.05,), daemon=True)
@@ -207,102 +209,103 @@ def strict_proxy(
         proxy.close()
 
 
-def _handler(proxy: StrictProxy) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-        disable_nagle_algorithm = True
+class _Handler(BaseHTTPRequestHandler):
+    """One connection of a client, and one to the server behind the proxy."""
 
-        def setup(self) -> None:
-            super().setup()
-            self.upstream = http.client.HTTPConnection("127.0.0.1", proxy.upstream.port, timeout=60)
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
 
-        def finish(self) -> None:
-            self.upstream.close()
-            with suppress(OSError, ValueError):
-                super().finish()
+    def __init__(self, proxy: StrictProxy, *arguments: Any) -> None:
+        self.proxy = proxy
+        super().__init__(*arguments)
 
-        def log_message(self, *arguments: object) -> None:
+    def setup(self) -> None:
+        super().setup()
+        self.upstream = http.client.HTTPConnection("127.0.0.1", self.proxy.upstream.port, timeout=60)
+
+    def finish(self) -> None:
+        self.upstream.close()
+        with suppress(OSError, ValueError):
+            super().finish()
+
+    def log_message(self, *arguments: object) -> None:
+        return
+
+    def handle_any(self) -> None:
+        request = self._request()
+        fault = self.proxy.fault_of(request)
+        refusal = self.proxy.refusal(request)
+        if fault in (Fault.SLOW_DOWN, Fault.FAIL):
+            refusal = (503, "SlowDown") if fault is Fault.SLOW_DOWN else (500, "InternalError")
+        if refusal:
+            self._refuse(request, *refusal)
             return
+        try:
+            status, headers, body = self._forward(request, _flipped(request.body) if fault is Fault.FLIP_UP else None)
+        except (OSError, http.client.HTTPException):
+            self._cut(request)
+            return
+        if fault is Fault.LOST_ACK:
+            self._cut(request)
+        else:
+            self._answer(request, status, headers, body, fault)
 
-        def handle_any(self) -> None:
-            request = self._request()
-            fault = proxy.fault_of(request)
-            refusal = proxy.refusal(request)
-            if fault in (Fault.SLOW_DOWN, Fault.FAIL):
-                refusal = (503, "SlowDown") if fault is Fault.SLOW_DOWN else (500, "InternalError")
-            if refusal:
-                self._refuse(request, *refusal)
-                return
-            try:
-                status, headers, body = self._forward(
-                    request, _flipped(request.body) if fault is Fault.FLIP_UP else None
-                )
-            except (OSError, http.client.HTTPException):
-                self._cut(request)
-                return
-            if fault is Fault.LOST_ACK:
-                self._cut(request)
-            else:
-                self._answer(request, status, headers, body, fault)
+    do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = handle_any
 
-        do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = handle_any
+    def _request(self) -> Request:
+        address = urlsplit(self.path)
+        _, _, key = address.path.lstrip("/").partition("/")
+        query = {name: values[0] for name, values in parse_qs(address.query, keep_blank_values=True).items()}
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        body = self.rfile.read(int(headers.get("content-length", 0)))
+        return Request(self.command, unquote(key), query, headers, body)
 
-        def _request(self) -> Request:
-            address = urlsplit(self.path)
-            _, _, key = address.path.lstrip("/").partition("/")
-            query = {name: values[0] for name, values in parse_qs(address.query, keep_blank_values=True).items()}
-            headers = {name.lower(): value for name, value in self.headers.items()}
-            body = self.rfile.read(int(headers.get("content-length", 0)))
-            return Request(self.command, unquote(key), query, headers, body)
+    def _forward(self, request: Request, body: bytes | None) -> tuple[int, list[tuple[str, str]], bytes]:
+        self.upstream.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
+        for name, value in self.headers.items():
+            if name.lower() not in ("expect", "connection"):
+                self.upstream.putheader(name, value)
+        self.upstream.endheaders(request.body if body is None else body)
+        response = self.upstream.getresponse()
+        return response.status, response.getheaders(), response.read()
 
-        def _forward(self, request: Request, body: bytes | None) -> tuple[int, list[tuple[str, str]], bytes]:
-            self.upstream.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
-            for name, value in self.headers.items():
-                if name.lower() not in ("expect", "connection"):
-                    self.upstream.putheader(name, value)
-            self.upstream.endheaders(request.body if body is None else body)
-            response = self.upstream.getresponse()
-            return response.status, response.getheaders(), response.read()
-
-        def _answer(
-            self, request: Request, status: int, headers: list[tuple[str, str]], body: bytes, fault: Fault | None
-        ) -> None:
-            proxy.requests.append(replace(request, body=b"", status=status))
-            self.send_response_only(status)
-            for name, value in headers:
-                if name.lower() not in ("connection", "transfer-encoding", "content-length"):
-                    self.send_header(name, value)
-            announced = {name.lower(): value for name, value in headers}.get("content-length", str(len(body)))
-            self.send_header("Content-Length", announced if self.command == "HEAD" else str(len(body)))
-            self.end_headers()
-            if fault is Fault.FLIP_DOWN:
-                body = _flipped(body)
-            if fault in (Fault.TRUNCATE, Fault.STALL):
-                self.wfile.write(body[: len(body) // 2])
-                self.wfile.flush()
-                if fault is Fault.STALL:
-                    proxy.closing.wait(proxy.stall_s)
-                self._hang_up()
-                return
-            with suppress(OSError):
-                self.wfile.write(body)
-
-        def _refuse(self, request: Request, status: int, code: str) -> None:
-            body = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>{code}</Message></Error>".encode()
-            self._answer(
-                request, status, [("Content-Type", "application/xml")], body if self.command != "HEAD" else b"", None
-            )
-
-        def _cut(self, request: Request) -> None:
-            proxy.requests.append(replace(request, body=b"", status=0))
+    def _answer(
+        self, request: Request, status: int, headers: list[tuple[str, str]], body: bytes, fault: Fault | None
+    ) -> None:
+        self.proxy.requests.append(replace(request, body=b"", status=status))
+        self.send_response_only(status)
+        for name, value in headers:
+            if name.lower() not in ("connection", "transfer-encoding", "content-length"):
+                self.send_header(name, value)
+        announced = {name.lower(): value for name, value in headers}.get("content-length", str(len(body)))
+        self.send_header("Content-Length", announced if self.command == "HEAD" else str(len(body)))
+        self.end_headers()
+        if fault is Fault.FLIP_DOWN:
+            body = _flipped(body)
+        if fault in (Fault.TRUNCATE, Fault.STALL):
+            self.wfile.write(body[: len(body) // 2])
+            self.wfile.flush()
+            if fault is Fault.STALL:
+                self.proxy.closing.wait(self.proxy.stall_s)
             self._hang_up()
+            return
+        with suppress(OSError):
+            self.wfile.write(body)
 
-        def _hang_up(self) -> None:
-            self.close_connection = True
-            with suppress(OSError):
-                self.connection.shutdown(socket.SHUT_RDWR)
+    def _refuse(self, request: Request, status: int, code: str) -> None:
+        body = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>{code}</Message></Error>".encode()
+        self._answer(
+            request, status, [("Content-Type", "application/xml")], body if self.command != "HEAD" else b"", None
+        )
 
-    return Handler
+    def _cut(self, request: Request) -> None:
+        self.proxy.requests.append(replace(request, body=b"", status=0))
+        self._hang_up()
+
+    def _hang_up(self) -> None:
+        self.close_connection = True
+        with suppress(OSError):
+            self.connection.shutdown(socket.SHUT_RDWR)
 
 
 def _flipped(body: bytes) -> bytes:
