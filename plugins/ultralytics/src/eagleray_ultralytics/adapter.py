@@ -83,6 +83,7 @@ class UltralyticsAdapter(TrainingAdapter):
         self._validated = False
         self._metrics: dict[str, float] = {}
         self._random: list[Any] = []
+        self._checkpoints = checkpoint.Writer()
         isolate(context.work_dir)
 
     def load_data(self) -> None:
@@ -164,7 +165,7 @@ class UltralyticsAdapter(TrainingAdapter):
 
     def save_checkpoint(self, path: Path) -> None:
         """Write `state.pt`, `model.pt` and, where it is another epoch's, `best.pt` into `path`."""
-        checkpoint.write(self._trainer, path, self._random)
+        self._checkpoints.write(self._trainer, path, self._random)
 
     def _arguments(self, previous: Mapping[str, Any]) -> dict[str, Any]:
         """Ultralytics' arguments for this job; `previous` are those of the checkpoint to resume."""
