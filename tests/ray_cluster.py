@@ -87,7 +87,7 @@ class RunningCluster:
             assert time.monotonic() < deadline, self.log.read_text()[-3000:]
             time.sleep(0.5)
 
-    def submit(self, *command: str, job_id: str) -> subprocess.CompletedProcess[str]:
+    def submit(self, *command: str, job_id: str, timeout_s: float = 300) -> subprocess.CompletedProcess[str]:
         ray = Path(sys.executable).with_name("ray")
         return subprocess.run(
             [ray, "job", "submit", "--address", self.dashboard, "--submission-id", job_id, "--", *command],
@@ -95,8 +95,13 @@ class RunningCluster:
             text=True,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            timeout=300,
+            timeout=timeout_s,
         )
+
+    def stop(self, job_id: str) -> None:
+        """`ray job stop`: SIGTERM for the driver."""
+        command = [Path(sys.executable).with_name("ray"), "job", "stop", "--address", self.dashboard, job_id]
+        subprocess.run(command, env=self.environ, check=True, stdout=subprocess.DEVNULL, timeout=120)
 
 
 def make_plain_venv(folder: Path) -> Path:
