@@ -37,8 +37,8 @@ class Settings:
         home: `EAGLERAY_HOME`, default `~/.eagleray`: environments, caches, work folders of this node.
         storage: `EAGLERAY_STORAGE`, a folder or `s3://bucket/prefix`; default `{home}/storage`.
         blocked_plugins: `EAGLERAY_BLOCKED_PLUGINS`, comma-separated entry-point names that are not loaded.
-        plugin_import_timeout_s: `EAGLERAY_PLUGIN_IMPORT_TIMEOUT_S`, seconds that loading a plugin may take, whose top
-            package is light.
+        plugin_import_timeout_s: `EAGLERAY_PLUGIN_IMPORT_TIMEOUT_S`, seconds that loading a plugin, whose top package
+            is light, may take, or a hook of it.
         adapter_import_timeout_s: `EAGLERAY_ADAPTER_IMPORT_TIMEOUT_S`, seconds that a worker's import of a plugin's
             adapter, and so of its framework, may take.
         environment_timeout_s: `EAGLERAY_ENVIRONMENT_TIMEOUT_S`, seconds that building an environment may take.

@@ -214,6 +214,31 @@ def test_callbacks_are_made_when_asked_for_and_one_that_raises_costs_the_others_
     assert len(catalogue.callbacks()) == 1
 
 
+def test_a_hook_that_never_comes_back_or_exits_costs_a_run_nothing_but_the_limit(
+    install: Install, caplog: pytest.LogCaptureFixture
+) -> None:
+    hooks = """
+import time
+from eagleray.contract import hookimpl
+
+@hookimpl
+def register_callbacks(register):
+    time.sleep(600)
+
+@hookimpl
+def register_failure_rules(register):
+    raise SystemExit(3)
+"""
+    install("late", hooks)
+    catalogue = discover(dataclasses.replace(settings(), plugin_import_timeout_s=0.5))
+    started = time.monotonic()
+    assert catalogue.callbacks() == []
+    assert catalogue.failure_rules("plugin_under_test_late") == []
+    assert time.monotonic() - started < 10
+    assert "its register_callbacks took longer than 0.5 s" in caplog.text
+    assert "its register_failure_rules raised SystemExit: 3" in caplog.text
+
+
 def test_the_reference_framework_is_valid() -> None:
     assert dataclasses.asdict(FRAMEWORK)["name"] in discover(settings()).frameworks
 

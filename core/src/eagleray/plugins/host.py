@@ -67,12 +67,14 @@ class Catalogue:
     Attributes:
         frameworks: by name, sorted.
         blocked: entry points that `EAGLERAY_BLOCKED_PLUGINS` kept from being loaded.
+        limit_s: how long a plugin's hook may take.
     """
 
     frameworks: Mapping[str, PluginFramework]
     quarantined: tuple[Quarantine, ...] = ()
     blocked: tuple[str, ...] = ()
     plugins: pluggy.PluginManager = field(default_factory=lambda: _pluggy_host(), repr=False, compare=False)
+    limit_s: float = 20.0
 
     def framework(self, name: str) -> PluginFramework:
         """The framework `name`.
@@ -93,18 +95,10 @@ class Catalogue:
         raise unknown_name("framework", name, self.frameworks, try_command=LIST_COMMAND)
 
     def callbacks(self) -> list[TrainingCallbacks]:
-        """The callbacks of all plugins, made anew. A plugin that raises is logged and contributes none."""
+        """The callbacks of all plugins, made anew; a plugin that cannot say which, in time, contributes none."""
         found: list[TrainingCallbacks] = []
         for name, plugin in self.plugins.list_name_plugin():
-            offered: list[TrainingCallbacks] = []
-            try:
-                _call(self.plugins, "register_callbacks", plugin, register=offered.append)
-            except KeyboardInterrupt:
-                raise
-            except BaseException as error:  # SystemExit too: a callback must not end a run
-                logger.warning("plugin '%s' offers no callbacks: %s: %s", name, type(error).__name__, error)
-                continue
-            for callbacks in offered:
+            for callbacks in self._offered("register_callbacks", name, plugin):
                 if isinstance(callbacks, TrainingCallbacks):
                     found.append(callbacks)
                 else:
@@ -115,18 +109,28 @@ class Catalogue:
 
     def failure_rules(self, package_root: str) -> list[FailureRule]:
         """What the plugin whose top package is `package_root` says of its errors; what is no rule is left out."""
-        found: list[FailureRule] = []
-        for name, plugin in self.plugins.list_name_plugin():
-            if getattr(plugin, "__name__", "").partition(".")[0] != package_root:
-                continue
-            offered: list[FailureRule] = []
-            try:
-                _call(self.plugins, "register_failure_rules", plugin, register=offered.append)
-            except Exception as error:
-                logger.warning("plugin '%s' offers no failure rules: %s: %s", name, type(error).__name__, error)
-                continue
-            found += [rule for rule in offered if isinstance(rule, FailureRule)]
-        return found
+        plugins = [
+            (name, plugin)
+            for name, plugin in self.plugins.list_name_plugin()
+            if getattr(plugin, "__name__", "").partition(".")[0] == package_root
+        ]
+        offered = [rule for one in plugins for rule in self._offered("register_failure_rules", *one)]
+        return [rule for rule in offered if isinstance(rule, FailureRule)]
+
+    def _offered(self, hook: str, name: str, plugin: Any) -> list[Any]:
+        """What `plugin` registers by `hook`: nothing where it raises or does not come back, which is logged."""
+        offered: list[Any] = []
+        try:
+            within(self.limit_s, lambda: _call(self.plugins, hook, plugin, register=offered.append))
+        except KeyboardInterrupt:
+            raise
+        except TookTooLong:
+            logger.warning("plugin '%s' has no say: its %s took longer than %g s", name, hook, self.limit_s)
+            return []
+        except BaseException as error:  # SystemExit too: a hook must not end a run
+            logger.warning("plugin '%s' has no say: its %s raised %s: %s", name, hook, type(error).__name__, error)
+            return []
+        return offered
 
 
 class _Rejected(Exception):
@@ -152,7 +156,7 @@ class _Source:
 
 def discover(settings: Settings) -> Catalogue:
     """Load every plugin of the entry-point group `eagleray`. Never raises because of a plugin."""
-    manager = _pluggy_host()
+    manager, limit_s = _pluggy_host(), settings.plugin_import_timeout_s
     quarantined: list[Quarantine] = []
     offered: list[tuple[_Source, Framework]] = []
     blocked: list[str] = []
@@ -161,7 +165,7 @@ def discover(settings: Settings) -> Catalogue:
             blocked.append(source.entry_point.name)
             continue
         try:
-            plugin, frameworks = _load(source, settings.plugin_import_timeout_s)
+            plugin, frameworks = _load(source, limit_s)
         except _Rejected as error:
             quarantined.append(source.quarantine(error.reason, error.hint))
             continue
@@ -174,7 +178,7 @@ def discover(settings: Settings) -> Catalogue:
                 offered.append((source, framework))
                 if notice := versions.notice_of(framework.contract_version):
                     warnings.warn(f"{source.distribution}: {notice}", versions.ContractDeprecation, stacklevel=2)
-    return Catalogue(_without_clashes(offered, quarantined), tuple(quarantined), tuple(blocked), manager)
+    return Catalogue(_without_clashes(offered, quarantined), tuple(quarantined), tuple(blocked), manager, limit_s)
 
 
 def _pluggy_host() -> pluggy.PluginManager:
