@@ -32,6 +32,10 @@ class Clock(RecordingHost):
     def report(self, epoch: int, metrics: Mapping[str, float], save: Callable[[Path], None] | None) -> None:
         super().report(epoch, metrics, save if int(os.environ.get("RANK", "0")) == 0 else None)
         self.at.append(time.perf_counter())
+        for old in self.reports[:-1]:
+            # As the peer does, which writes over its one file.
+            if old.checkpoint is not None:
+                shutil.rmtree(old.checkpoint, ignore_errors=True)
 
 
 def split(root: Path, name: str) -> Split:
@@ -65,6 +69,8 @@ def main() -> None:
         img_size=options.size,
         workers=options.workers,
         no_aug=options.no_aug,
+        # Else a JPEG of twice the size is decoded at half of it, and the peer sees other pixels.
+        fast_decode=not options.no_aug,
         train_interpolation="bilinear" if options.no_aug else "random",
         warmup_epochs=0,
     )

@@ -76,6 +76,8 @@ class TimmAdapter(TrainingAdapter):
         self.classes = class_names(context.dataset, multi_label=self.config.multi_label)
         self.best_file = context.work_dir / checkpoint.BEST
         self.record = checkpoint.Record()
+        # Whether `best_file` is the model of `record.best_epoch`.
+        self._best_is_kept = True
         self._samples: dict[str, Samples] = {}
         self._loaders: dict[str, Loader] = {}
         self._steps: list[int] = []
@@ -166,6 +168,7 @@ class TimmAdapter(TrainingAdapter):
     def save_checkpoint(self, path: Path) -> None:
         """Write `state.pt`, `model.pt` and, where another epoch is the best, `best.pt` into `path`."""
         checkpoint.write(path, self.learner, self.record, self._portable(), self.best_file)
+        self._best_is_kept = True
 
     def _epoch(self, epoch: int) -> bool:
         """One epoch with its validation, reported; False where the run is to end before it is done."""
@@ -181,9 +184,12 @@ class TimmAdapter(TrainingAdapter):
         learner.next_epoch(epoch)
         metrics = {"train/loss": loss, **figures.metrics, "lr": lr}
         better = self.record.add(epoch, metrics)
-        if better and context.rank == 0:
-            torch.save(self._portable(), self.best_file)
+        self._best_is_kept &= not better
         context.report(epoch, metrics, save=self.save_checkpoint)
+        if context.rank == 0 and not self._best_is_kept:
+            # No checkpoint was due.
+            checkpoint.keep_best(self._portable(), self.best_file)
+            self._best_is_kept = True
         return True
 
     def _train_epoch(self, epoch: int) -> float | None:

@@ -1,12 +1,14 @@
 """What a checkpoint folder of this plugin holds, written and read.
 
-`state.pt` is all that is needed to go on, `model.pt` the portable model of that epoch, and `best.pt` the best portable
-model so far, where it is another epoch's. All of them load without running code of theirs.
+`model.pt` is the portable model of that epoch, `state.pt` all else that is needed to go on, and `best.pt` the best
+portable model so far, where it is another epoch's. All of them load without running code of theirs. No weights are
+written twice: on a small set that is what an epoch pays for its checkpoint.
 """
 
 from __future__ import annotations
 
 import math
+import os
 import shutil
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -16,6 +18,7 @@ import torch
 
 from eagleray.contract import CheckpointError, Resume
 from eagleray_timm.learner import Learner
+from eagleray_timm.model import read_portable
 
 STATE, MODEL, BEST = "state.pt", "model.pt", "best.pt"
 HINT = "Resume from an earlier checkpoint, or start the job anew."
@@ -48,16 +51,33 @@ class Record:
 
 
 def write(folder: Path, learner: Learner, record: Record, portable: dict[str, Any], best: Path) -> None:
-    """Write the checkpoint of `record.epoch` into the empty `folder`; `best` is the file of the best model so far."""
+    """Write the checkpoint of `record.epoch` into the empty `folder`, and keep `best`, the best model so far."""
     identity = {key: portable[key] for key in ("architecture", "classes", "model_args")}
     torch.save({**identity, "record": asdict(record), **learner.state()}, folder / STATE)
     torch.save(portable, folder / MODEL)
-    if record.best_epoch != record.epoch and best.is_file():
-        shutil.copyfile(best, folder / BEST)
+    if record.best_epoch == record.epoch:
+        share(folder / MODEL, best)
+    elif best.is_file():
+        share(best, folder / BEST)
+
+
+def keep_best(portable: dict[str, Any], best: Path) -> None:
+    """Write `best` where no checkpoint has the model; a checkpoint that shares the old file keeps it."""
+    best.unlink(missing_ok=True)
+    torch.save(portable, best)
+
+
+def share(source: Path, target: Path) -> None:
+    """Put `source`, which nobody changes any more, at `target`, too: by a hard link where the file system has them."""
+    target.unlink(missing_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
 
 
 def read(resume: Resume, architecture: str, classes: tuple[str, ...]) -> tuple[Record, dict[str, Any]]:
-    """The record and the learner's state of `resume`.
+    """The record of `resume`, and the learner's state without the weights of the portable model.
 
     Raises:
         CheckpointError: it is missing, unreadable, or belongs to another epoch, model or dataset.
@@ -84,7 +104,7 @@ def read(resume: Resume, architecture: str, classes: tuple[str, ...]) -> tuple[R
 def restore(learner: Learner, state: dict[str, Any], resume: Resume) -> None:
     """Continue with the weights and the optimizer of `state`."""
     try:
-        learner.load(state, resume.epoch)
+        learner.load(read_portable(resume.path / MODEL)["state_dict"], state, resume.epoch)
     except (RuntimeError, ValueError, KeyError) as error:
         reason = " ".join(str(error).split())[:600]
         raise CheckpointError(f"The checkpoint {resume.path / STATE} does not fit this job: {reason}", HINT) from None

@@ -163,21 +163,20 @@ class Learner:
             self.schedule.step(epoch)
 
     def state(self) -> dict[str, Any]:
-        """Everything that the next update depends on, random numbers excepted: those follow from the epoch."""
+        """Everything that the next update depends on beside `saved`'s weights; random numbers follow from the epoch."""
         return {
-            "model": self.model.state_dict(),
-            "ema": None if self.ema is None else self.ema.module.state_dict(),
+            "model": None if self.ema is None else self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scaler": None if self._scaler is None else self._scaler.state_dict(),
             "updates": self.updates,
         }
 
-    def load(self, state: Mapping[str, Any], epoch: int) -> None:
-        """Continue from `state`, taken after `epoch`. Raises what torch raises where it does not fit."""
-        self.model.load_state_dict(state["model"])
+    def load(self, saved: Mapping[str, Any], state: Mapping[str, Any], epoch: int) -> None:
+        """Continue from the weights `saved` and `state`, taken after `epoch`. Raises what torch raises on a misfit."""
+        self.model.load_state_dict(saved if state["model"] is None else state["model"])
         if self.ema is not None:
             # A job that begins to average now begins with the weights that it has.
-            self.ema.module.load_state_dict(state["ema"] or state["model"])
+            self.ema.module.load_state_dict(saved)
         self.optimizer.load_state_dict(state["optimizer"])
         if self._scaler is not None and state["scaler"]:
             self._scaler.load_state_dict(state["scaler"])

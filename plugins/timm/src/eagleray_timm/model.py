@@ -167,7 +167,7 @@ def portable(
     arguments = {
         key: value for key, value in made_with.items() if key not in TRAINING_ONLY and isinstance(value, PLAIN)
     }
-    weights = {key: value.detach().cpu().contiguous().clone() for key, value in model.state_dict().items()}
+    weights = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
     return {
         "framework": "timm",
         "timm": timm.__version__,

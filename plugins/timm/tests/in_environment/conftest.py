@@ -68,8 +68,14 @@ def state_of(host: RecordingHost, epoch: int = -1) -> State:
     """The trained weights in the checkpoint of an epoch (by its place among the reports)."""
     checkpoint = host.reports[epoch].checkpoint
     assert checkpoint is not None
-    state: State = torch.load(checkpoint / "state.pt", weights_only=True)["model"]
-    return state
+    return weights_in(checkpoint)
+
+
+def weights_in(checkpoint: Path) -> State:
+    """The trained weights: in `state.pt` where the portable model is their average."""
+    apart: State | None = torch.load(checkpoint / "state.pt", weights_only=True)["model"]
+    portable: State = torch.load(checkpoint / "model.pt", weights_only=True)["state_dict"]
+    return portable if apart is None else apart
 
 
 def assert_same(one: State, other: State) -> None:

@@ -14,7 +14,16 @@ from eagleray.contract import CheckpointError, ConfigError, Dataset, Resume, Wei
 from eagleray.testing.host import RecordingHost
 from eagleray_timm.adapter import TimmAdapter
 
-from conftest import CLASSES, describe_folder, make_context, state_of, train, write_dataset  # isort: skip
+from conftest import (  # isort: skip
+    CLASSES,
+    assert_same,
+    describe_folder,
+    make_context,
+    state_of,
+    train,
+    weights_in,
+    write_dataset,
+)
 
 STEADY = {"opt": "sgd", "lr_base": 1e-12, "weight_decay": 0.0}
 
@@ -137,13 +146,45 @@ def test_an_option_that_the_model_lacks_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [b"", b"garbage", None])
-def test_an_unreadable_checkpoint_is_named(tmp_path: Path, damage: bytes | None) -> None:
-    folder = tmp_path / "checkpoint"
-    folder.mkdir()
+@pytest.mark.parametrize("name", ["state.pt", "model.pt"])
+def test_an_unreadable_checkpoint_is_named(tmp_path: Path, name: str, damage: bytes | None) -> None:
+    dataset = write_dataset(tmp_path / "data")
+    folder = train(tmp_path / "first", dataset, epochs=1).resume().path
+    (folder / name).unlink()
     if damage is not None:
-        (folder / "state.pt").write_bytes(damage)
-    with pytest.raises(CheckpointError, match=r"state\.pt"):
-        train(tmp_path, write_dataset(tmp_path / "data"), resume=Resume(folder, 1, {}))
+        (folder / name).write_bytes(damage)
+    with pytest.raises(CheckpointError, match=name):
+        train(tmp_path / "second", dataset, resume=Resume(folder, 1, {}))
+
+
+@pytest.mark.parametrize("averaged", [False, True])
+@pytest.mark.parametrize("averages", [False, True])
+def test_a_resumed_job_may_begin_or_cease_to_average(tmp_path: Path, averaged: bool, averages: bool) -> None:
+    dataset = write_dataset(tmp_path / "data")
+    first = train(tmp_path / "first", dataset, epochs=1, config={"model_ema": averaged, "model_ema_decay": 0.5})
+    resume = first.resume()
+    trained, portable = weights_in(resume.path), torch.load(resume.path / "model.pt", weights_only=True)["state_dict"]
+    assert averaged is any(not torch.equal(trained[name], portable[name]) for name in trained)
+    host = RecordingHost(tmp_path / "second")
+    adapter = TimmAdapter(
+        make_context(host.folder, dataset, host, resume=resume, config={"model_ema": averages, "model_ema_decay": 0.5})
+    )
+    adapter.load_data()
+    adapter.load_model()
+    assert_same(trained, adapter.learner.model.state_dict())
+    if averages:
+        assert_same(portable, adapter.learner.ema.module.state_dict())
+
+
+def test_the_best_model_is_kept_also_where_no_checkpoint_was_due(tmp_path: Path) -> None:
+    dataset = write_dataset(tmp_path / "data")
+    hosts = [RecordingHost(tmp_path / f"every-{every}", save_every=every) for every in (1, 2)]
+    for host in hosts:
+        train(host.folder, dataset, host, epochs=3, config={"eval_metric": "loss"})
+    best = max(hosts[1].reports, key=lambda report: report.metrics["fitness"])
+    assert best.checkpoint is None
+    kept, alike = (torch.load(host.best or "", weights_only=True)["state_dict"] for host in hosts)
+    assert_same(kept, alike)
 
 
 def test_a_checkpoint_of_another_model_epoch_or_dataset_is_refused(tmp_path: Path) -> None:

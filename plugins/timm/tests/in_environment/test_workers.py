@@ -12,7 +12,7 @@ from eagleray.testing.attempt import AttemptSpec
 from eagleray.testing.attempts import Outcome, Runner, code_folder
 from eagleray_timm.loader import EpochSampler, Plan
 
-from conftest import TASK, State, write_dataset  # isort: skip
+from conftest import TASK, State, weights_in, write_dataset  # isort: skip
 
 PLANS = [
     Plan(count, batch, workers)
@@ -62,8 +62,7 @@ def runner(tmp_path_factory: pytest.TempPathFactory) -> Runner:
 
 def weights(outcome: Outcome) -> State:
     assert outcome.error is None, outcome.error
-    state: State = torch.load(outcome.resume().path / "state.pt", weights_only=True)["model"]
-    return state
+    return weights_in(outcome.resume().path)
 
 
 def test_two_workers_end_with_the_weights_of_one_on_the_whole_batch(tmp_path: Path, runner: Runner) -> None:
