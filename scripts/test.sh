@@ -12,9 +12,5 @@ bash scripts/setup.sh --dev
 unset RAY_ADDRESS EAGLERAY_HOME EAGLERAY_STORAGE EAGLERAY_BLOCKED_PLUGINS VIRTUAL_ENV
 export RAY_USAGE_STATS_ENABLED=0 RAY_ENABLE_UV_RUN_RUNTIME_ENV=0
 
-parallel=()
-# Two processes at a time, each file in one of them: nothing of these tests needs the machine for itself.
-if [ $# -eq 0 ]; then parallel=(--numprocesses=2 --dist=loadfile); fi
-
 # A later -m replaces an earlier one, so "$@" may choose another suite.
-exec .venv/bin/python -m pytest -q -m "not cluster and not framework and not fault and not slow" "${parallel[@]}" "$@"
+exec .venv/bin/python -m pytest -q -m "not cluster and not framework and not fault and not slow" "$@"
