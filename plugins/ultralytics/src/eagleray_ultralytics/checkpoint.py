@@ -78,7 +78,8 @@ class Writer:
         average = unwrap_model(trainer.ema.ema)
         if self._portable is None:
             model: Any = deepcopy(average).cpu().half().to(memory_format=torch.contiguous_format).requires_grad_(False)
-            model.args = dict(model.args)
+            if hasattr(model, "args"):
+                model.args = dict(model.args)
             if hasattr(model, "criterion"):
                 model.criterion = None
             self._portable = model

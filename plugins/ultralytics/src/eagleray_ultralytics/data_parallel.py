@@ -12,7 +12,6 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 from ultralytics.utils import LOGGER, RANK
@@ -121,7 +120,10 @@ class _Parallel:
 
     def _handle_nan_recovery(self, epoch: int) -> bool:
         """Ultralytics asks the first worker only and reads `last.pt`, which no other has: here all decide as one."""
-        lost = [value is not None and not bool(np.isfinite(float(value))) for value in (self.loss, self.fitness)]
+        lost = [
+            value is not None and not bool(torch.isfinite(torch.as_tensor(value)))
+            for value in (self.loss, self.fitness)
+        ]
         if not any(group.any_of(*lost)):
             return False
         last = group.from_first(self.last.read_bytes() if RANK == 0 and self.last.exists() else None)
