@@ -6,14 +6,15 @@ import json
 import sys
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from eagleray.contract.errors import ConfigError
-from eagleray.environments.cache import KeptEnvironment, list_environments
-from eagleray.environments.cache import prune as prune_environments
 from eagleray.settings import load_settings
+
+if TYPE_CHECKING:
+    from eagleray.environments.cache import KeptEnvironment
 
 app = typer.Typer(help="Environments of the plugins on this machine.", no_args_is_help=True)
 
@@ -23,6 +24,8 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON document, for machi
 @app.command("list")
 def show(as_json: Json = False) -> None:
     """What is built here, most recently used first."""
+    from eagleray.environments.cache import list_environments  # noqa: PLC0415 - costs other commands their start
+
     root = load_settings().environments
     found = list_environments(root)
     if as_json:
@@ -83,6 +86,8 @@ def prune(
     as_json: Json = False,
 ) -> None:
     """Remove environments, least recently used first; never one that is in use."""
+    from eagleray.environments.cache import prune as prune_environments  # noqa: PLC0415 - as above
+
     if everything == (max_count is not None or older_than_days is not None):
         raise ConfigError(
             "Say which environments may go.", "Valid: --max-count N, --older-than-days D, or both; or --all alone."

@@ -15,8 +15,6 @@ from eagleray.cli.output import print_facts, print_json, print_table
 from eagleray.contract import versions
 from eagleray.contract.errors import EaglerayError, PluginError
 from eagleray.contract.framework import Framework
-from eagleray.environments.lock import environment_name, read_lock
-from eagleray.environments.ready import read_marker
 from eagleray.plugins.catalogue import config_schema
 from eagleray.plugins.description import framework_details, framework_summary, quarantine_facts
 from eagleray.plugins.host import Quarantine, discover
@@ -155,6 +153,8 @@ def _faults(framework: Framework) -> list[str]:
             faults.append(f"{task}: {error}")
         except Exception as error:  # whatever a plugin's model does while its schema is made
             faults.append(f"{task}: its config has no schema: {type(error).__name__}: {error}")
+    from eagleray.environments.lock import read_lock  # noqa: PLC0415 - listing needs no lock
+
     try:
         read_lock(framework.environment.lock)
     except EaglerayError as error:
@@ -173,6 +173,9 @@ def _faults(framework: Framework) -> list[str]:
 
 def _environment(framework: Framework, root: Path) -> dict[str, str] | None:
     """State and path of the framework's environment on this machine; None where its lock cannot be read."""
+    from eagleray.environments.lock import environment_name, read_lock  # noqa: PLC0415 - listing needs neither
+    from eagleray.environments.ready import read_marker  # noqa: PLC0415 - as above
+
     try:
         path = root / environment_name(read_lock(framework.environment.lock))
     except EaglerayError:
