@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import secrets
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -106,9 +106,9 @@ def sweep(
 
 
 def _steps(store: Store) -> list[tuple[str, Callable[[], Any]]]:
-    folder = f"checks/{secrets.token_hex(8)}"
+    folder = f"checks/{os.urandom(8).hex()}"
     key = f"{folder}/object"
-    data = secrets.token_bytes(1024)
+    data = os.urandom(1024)
 
     def read() -> None:
         if store.get_bytes(key) != data:
