@@ -29,7 +29,7 @@ TORCH = re.compile(r"/([a-z]+-[0-9a-f]{16})/lib/\S*/torch/lib/libtorch_cpu\.so$"
 
 def job_file(framework: str, pictures: Path, folder: Path) -> Path:
     """A job of many epochs, so that it still trains when the last of the three begins."""
-    common = {"task": "image-classification", "dataset_path": str(pictures), "epochs": 5000, "batch_size": 8}
+    common = {"task_type": "image-classification", "dataset_path": str(pictures), "epochs": 5000, "batch_size": 8}
     file = folder / f"{framework}.yaml"
     file.write_text(
         yaml.safe_dump({"framework": framework, **common, "pretrained": False, "seed": 1, **JOBS[framework]})
