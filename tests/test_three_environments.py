@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 import yaml
 
+from eagleray.control.ray_executor import STOP_VARIABLES
+
 from .conftest import Home
 from .ray_cluster import start_cluster
 
@@ -54,7 +56,8 @@ def torches(folder: Path) -> dict[int, str]:
 def test_the_three_frameworks_train_at_once_each_with_its_own_torch(
     home: Home, pictures: Path, tmp_path: Path, plain_venv: Path
 ) -> None:
-    with start_cluster(home, tmp_path, plain_venv) as cluster, ThreadPoolExecutor(3) as threads:
+    # Ray's own 3 s from SIGTERM to SIGKILL are too short for a last checkpoint; docs/cluster.md has these settings.
+    with start_cluster(home, tmp_path, plain_venv, STOP_VARIABLES) as cluster, ThreadPoolExecutor(3) as threads:
         cluster.add_node(plain_venv, 2)
         runs = {
             name: threads.submit(
