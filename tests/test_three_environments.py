@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Any
@@ -26,7 +27,6 @@ JOBS: dict[str, dict[str, Any]] = {
         "advanced_config": {"image_size": 32, "workers": 0},
     },
 }
-TORCH = re.compile(r"/([a-z]+-[0-9a-f]{16})/lib/\S*/torch/lib/libtorch_cpu\.so$", re.MULTILINE)
 
 
 def job_file(framework: str, pictures: Path, folder: Path) -> Path:
@@ -39,17 +39,16 @@ def job_file(framework: str, pictures: Path, folder: Path) -> Path:
     return file
 
 
-def torches(folder: Path) -> dict[int, str]:
-    """Process id → the environment below `folder` whose torch it has loaded."""
-    found = {}
+def torches(environments: Path) -> set[str]:
+    """The environments below `environments` whose torch a process has loaded now, one environment for each process."""
+    torch = re.compile(rf"{re.escape(str(environments))}/([^/]+)/lib/\S*/torch/lib/libtorch_cpu\.so$", re.MULTILINE)
+    found = set()
     for entry in Path("/proc").iterdir():
-        try:
-            if entry.name.isdigit() and str(folder).encode() in (entry / "environ").read_bytes():
-                loaded = set(TORCH.findall((entry / "maps").read_text()))
-                if loaded:
-                    (found[int(entry.name)],) = loaded
-        except OSError:
-            continue
+        if entry.name.isdigit():
+            with suppress(OSError):
+                loaded = set(torch.findall((entry / "maps").read_text()))
+                assert len(loaded) <= 1, f"{loaded} in one process"
+                found |= loaded
     return found
 
 
@@ -67,7 +66,7 @@ def test_the_three_frameworks_train_at_once_each_with_its_own_torch(
         }
         try:
             until_all_train(home, runs)
-            seen = torches(home.path)
+            seen = torches((home.path / "envs").resolve())
         finally:
             for name in JOBS:
                 cluster.stop(name)
@@ -76,8 +75,7 @@ def test_the_three_frameworks_train_at_once_each_with_its_own_torch(
     assert {name: record["status"] for name, record in records.items()} == dict.fromkeys(JOBS, "cancelled"), output
     environments = {record["environment"]["name"] for record in records.values()}
     assert len(environments) == 3
-    # A framework may have loader processes; each has its framework's torch and no other.
-    assert set(seen.values()) == environments
+    assert seen == environments
 
 
 def until_all_train(home: Home, runs: dict[str, Future[CompletedProcess[str]]]) -> None:
