@@ -99,7 +99,7 @@ class RunningCluster:
         )
 
     def stop(self, job_id: str) -> None:
-        """`ray job stop`: SIGTERM for the driver."""
+        """`ray job stop`, until the job has ended."""
         ray = str(Path(sys.executable).with_name("ray"))
         command = [ray, "job", "stop", "--address", self.dashboard, job_id]
         subprocess.run(command, env=self.environ, check=True, stdout=subprocess.DEVNULL, timeout=120)

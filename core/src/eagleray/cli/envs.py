@@ -24,7 +24,7 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON document, for machi
 @app.command("list")
 def show(as_json: Json = False) -> None:
     """What is built here, most recently used first."""
-    from eagleray.environments.cache import list_environments  # noqa: PLC0415 - costs other commands their start
+    from eagleray.environments.cache import list_environments  # noqa: PLC0415 - other commands need it not
 
     root = load_settings().environments
     found = list_environments(root)
@@ -86,7 +86,7 @@ def prune(
     as_json: Json = False,
 ) -> None:
     """Remove environments, least recently used first; never one that is in use."""
-    from eagleray.environments.cache import prune as prune_environments  # noqa: PLC0415 - as above
+    from eagleray.environments.cache import prune as prune_environments  # noqa: PLC0415 - as in `show`
 
     if everything == (max_count is not None or older_than_days is not None):
         raise ConfigError(

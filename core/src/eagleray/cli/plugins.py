@@ -145,6 +145,8 @@ def _explained(found: Quarantine) -> str:
 
 
 def _faults(framework: Framework) -> list[str]:
+    from eagleray.environments.lock import read_lock  # noqa: PLC0415 - listing needs no lock
+
     faults = []
     for task in framework.tasks:
         try:
@@ -153,8 +155,6 @@ def _faults(framework: Framework) -> list[str]:
             faults.append(f"{task}: {error}")
         except Exception as error:  # whatever a plugin's model does while its schema is made
             faults.append(f"{task}: its config has no schema: {type(error).__name__}: {error}")
-    from eagleray.environments.lock import read_lock  # noqa: PLC0415 - listing needs no lock
-
     try:
         read_lock(framework.environment.lock)
     except EaglerayError as error:

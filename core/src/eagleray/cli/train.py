@@ -23,31 +23,31 @@ Server = Annotated[
 ]
 Detach = Annotated[bool, typer.Option("--detach", help="With a server: do not watch.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show the workers' log lines.")]
+Framework = Annotated[
+    str | None, typer.Option("--framework", "-f", help="For example ultralytics.", autocompletion=framework_names)
+]
+Model = Annotated[str | None, typer.Option("--model", "-m", help="For example yolo11n.", autocompletion=model_names)]
+Data = Annotated[str | None, typer.Option("--data", "-d", help="NAME, NAME@VERSION, a folder, or an address.")]
+Task = Annotated[
+    str | None,
+    typer.Option(help="For example object-detection; default: the model's first.", autocompletion=task_names),
+]
+Pretrained = Annotated[
+    bool | None, typer.Option("--pretrained/--no-pretrained", help="Start from pretrained weights, or from scratch.")
+]
 
 
 def train(
-    framework: Annotated[
-        str | None, typer.Option("--framework", "-f", help="For example ultralytics.", autocompletion=framework_names)
-    ] = None,
-    model: Annotated[
-        str | None, typer.Option("--model", "-m", help="For example yolo11n.", autocompletion=model_names)
-    ] = None,
-    data: Annotated[
-        str | None, typer.Option("--data", "-d", help="NAME, NAME@VERSION, a folder, or an address.")
-    ] = None,
+    framework: Framework = None,
+    model: Model = None,
+    data: Data = None,
     epochs: Annotated[int | None, typer.Option(help="Epochs in all.")] = None,
     batch_size: Annotated[str | None, typer.Option(help="Images a step, or auto.")] = None,
-    task: Annotated[
-        str | None,
-        typer.Option(help="For example object-detection; default: the model's first.", autocompletion=task_names),
-    ] = None,
+    task: Task = None,
     learning_rate: Annotated[float | None, typer.Option(help="Default: the framework's own.")] = None,
     project: Annotated[str | None, typer.Option(help="Keep the job under this project.")] = None,
     dataset_format: Annotated[str | None, typer.Option(help="For example coco; default: recognised.")] = None,
-    pretrained: Annotated[
-        bool | None,
-        typer.Option("--pretrained/--no-pretrained", help="Start from pretrained weights, or from scratch."),
-    ] = None,
+    pretrained: Pretrained = None,
     weights: Annotated[Path | None, typer.Option(help="Start from this weights file.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of all random numbers.")] = None,
     workers: Annotated[str | None, typer.Option(help="Number of workers, or a range such as 1-4.")] = None,

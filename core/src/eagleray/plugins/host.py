@@ -74,7 +74,7 @@ class Catalogue:
     quarantined: tuple[Quarantine, ...] = ()
     blocked: tuple[str, ...] = ()
     plugins: pluggy.PluginManager = field(default_factory=lambda: _pluggy_host(), repr=False, compare=False)
-    limit_s: float = 20.0
+    limit_s: float = Settings.plugin_import_timeout_s
 
     def framework(self, name: str) -> PluginFramework:
         """The framework `name`.

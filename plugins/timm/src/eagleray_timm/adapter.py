@@ -76,8 +76,6 @@ class TimmAdapter(TrainingAdapter):
         self.classes = class_names(context.dataset, multi_label=self.config.multi_label)
         self.best_file = context.work_dir / checkpoint.BEST
         self.record = checkpoint.Record()
-        # Whether `best_file` is the model of `record.best_epoch`.
-        self._best_is_kept = True
         self._samples: dict[str, Samples] = {}
         self._loaders: dict[str, Loader] = {}
         self._steps: list[int] = []
@@ -168,7 +166,6 @@ class TimmAdapter(TrainingAdapter):
     def save_checkpoint(self, path: Path) -> None:
         """Write `state.pt`, `model.pt` and, where another epoch is the best, `best.pt` into `path`."""
         checkpoint.write(path, self.learner, self.record, self._portable(), self.best_file)
-        self._best_is_kept = True
 
     def _epoch(self, epoch: int) -> bool:
         """One epoch with its validation, reported; False where the run is to end before it is done."""
@@ -183,13 +180,13 @@ class TimmAdapter(TrainingAdapter):
             return False
         learner.next_epoch(epoch)
         metrics = {"train/loss": loss, **figures.metrics, "lr": lr}
-        better = self.record.add(epoch, metrics)
-        self._best_is_kept &= not better
+        if self.record.add(epoch, metrics):
+            # Not written over: a checkpoint may share the file.
+            self.best_file.unlink(missing_ok=True)
         context.report(epoch, metrics, save=self.save_checkpoint)
-        if context.rank == 0 and not self._best_is_kept:
+        if context.rank == 0 and not self.best_file.exists():
             # No checkpoint was due.
-            checkpoint.keep_best(self._portable(), self.best_file)
-            self._best_is_kept = True
+            torch.save(self._portable(), self.best_file)
         return True
 
     def _train_epoch(self, epoch: int) -> float | None:

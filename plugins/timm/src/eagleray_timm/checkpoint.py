@@ -61,12 +61,6 @@ def write(folder: Path, learner: Learner, record: Record, portable: dict[str, An
         share(best, folder / BEST)
 
 
-def keep_best(portable: dict[str, Any], best: Path) -> None:
-    """Write `best` where no checkpoint has the model; a checkpoint that shares the old file keeps it."""
-    best.unlink(missing_ok=True)
-    torch.save(portable, best)
-
-
 def share(source: Path, target: Path) -> None:
     """Put `source`, which nobody changes any more, at `target`, too: by a hard link where the file system has them."""
     target.unlink(missing_ok=True)
@@ -102,9 +96,13 @@ def read(resume: Resume, architecture: str, classes: tuple[str, ...]) -> tuple[R
 
 
 def restore(learner: Learner, state: dict[str, Any], resume: Resume) -> None:
-    """Continue with the weights and the optimizer of `state`."""
+    """Continue with the weights of the portable model and with `state`."""
     try:
-        learner.load(read_portable(resume.path / MODEL)["state_dict"], state, resume.epoch)
+        saved = read_portable(resume.path / MODEL)["state_dict"]
+    except CheckpointError as error:
+        raise CheckpointError(error.message, HINT) from None
+    try:
+        learner.load(saved, state, resume.epoch)
     except (RuntimeError, ValueError, KeyError) as error:
         reason = " ".join(str(error).split())[:600]
         raise CheckpointError(f"The checkpoint {resume.path / STATE} does not fit this job: {reason}", HINT) from None

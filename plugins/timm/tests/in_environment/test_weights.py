@@ -153,8 +153,9 @@ def test_an_unreadable_checkpoint_is_named(tmp_path: Path, name: str, damage: by
     (folder / name).unlink()
     if damage is not None:
         (folder / name).write_bytes(damage)
-    with pytest.raises(CheckpointError, match=name):
+    with pytest.raises(CheckpointError, match=name) as caught:
         train(tmp_path / "second", dataset, resume=Resume(folder, 1, {}))
+    assert "Resume from an earlier checkpoint" in caught.value.hint
 
 
 @pytest.mark.parametrize("averaged", [False, True])

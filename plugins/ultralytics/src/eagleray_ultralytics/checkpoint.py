@@ -66,14 +66,15 @@ class Writer:
 
         `random_states` are those of all workers, by rank.
         """
-        torch.save(state_of(trainer) | {EXACT: exact_of(trainer, random_states)}, folder / STATE)
-        torch.save(self._model_of(trainer), folder / MODEL)
+        state = state_of(trainer)
+        torch.save(state | {EXACT: exact_of(trainer, random_states)}, folder / STATE)
+        torch.save(self._stripped(state, trainer), folder / MODEL)
         if trainer.best_fitness == trainer.fitness:
             shutil.copyfile(folder / MODEL, _portable_best(trainer))
         elif trainer.best.exists():
             shutil.copyfile(_stripped_best(trainer), folder / BEST)
 
-    def _model_of(self, trainer: Any) -> dict[str, Any]:
+    def _stripped(self, state: Mapping[str, Any], trainer: Any) -> dict[str, Any]:
         """What `strip_optimizer` makes of Ultralytics' checkpoint, without reading that again."""
         average = unwrap_model(trainer.ema.ema)
         if self._portable is None:
@@ -88,17 +89,14 @@ class Writer:
             if kept.is_floating_point():
                 # As Ultralytics does with what half precision cannot hold.
                 torch.nan_to_num_(kept)
-        arguments = {**DEFAULT_CFG_DICT, **vars(trainer.args)}
-        gone = ("best_fitness", "stopper", "ema", "updates", "optimizer", "scaler", "modelopt")
-        return (
-            state_of(trainer)
-            | dict.fromkeys(gone)
-            | {
-                "epoch": -1,
-                "model": self._portable,
-                "train_args": {key: value for key, value in arguments.items() if key in DEFAULT_CFG_KEYS},
-            }
-        )
+        arguments = {**DEFAULT_CFG_DICT, **state["train_args"]}
+        return {
+            **state,
+            **dict.fromkeys(("best_fitness", "stopper", "ema", "updates", "optimizer", "scaler")),
+            "epoch": -1,
+            "model": self._portable,
+            "train_args": {key: value for key, value in arguments.items() if key in DEFAULT_CFG_KEYS},
+        }
 
 
 def state_of(trainer: Any) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The first schema."""
+"""The first schema: one table after another, as Alembic writes it; nothing in it decides, so it is not cut up."""
 
 from __future__ import annotations
 
