@@ -63,7 +63,8 @@ def test_the_three_frameworks_train_at_once_each_in_its_own_environment(
 
 def until_all_train(home: Home, runs: dict[str, Future[CompletedProcess[str]]]) -> None:
     deadline = time.monotonic() + 1200
-    while not all((home.job(number) / "metrics.jsonl").exists() for number in (1, 2, 3)):
+    # The file is there, empty, before the first epoch is.
+    while not all((home.job(number) / "metrics.jsonl").exists() and home.metrics(number) for number in (1, 2, 3)):
         for name, run in runs.items():
             assert not run.done(), f"{name} ended first: {run.result().stdout[-3000:]}"
         assert time.monotonic() < deadline
