@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Any
@@ -37,6 +39,19 @@ def job_file(framework: str, pictures: Path, folder: Path) -> Path:
     return file
 
 
+def torches(environments: Path) -> set[str]:
+    """The environments below `environments` whose torch a process has loaded now, one environment for each process."""
+    torch = re.compile(rf"{re.escape(str(environments))}/([^/]+)/lib/\S*/torch/lib/libtorch_cpu\.so$", re.MULTILINE)
+    found = set()
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with suppress(OSError):
+                loaded = set(torch.findall((entry / "maps").read_text()))
+                assert len(loaded) <= 1, f"{loaded} in one process"
+                found |= loaded
+    return found
+
+
 def test_the_three_frameworks_train_at_once_each_in_its_own_environment(
     home: Home, pictures: Path, tmp_path: Path, plain_venv: Path
 ) -> None:
@@ -51,14 +66,16 @@ def test_the_three_frameworks_train_at_once_each_in_its_own_environment(
         }
         try:
             until_all_train(home, runs)
+            seen = torches((home.path / "envs").resolve())
         finally:
             for name in JOBS:
                 cluster.stop(name)
         output = {name: run.result().stdout for name, run in runs.items()}
     records = {record["spec"]["framework"]: record for record in (home.record(number) for number in (1, 2, 3))}
     assert {name: record["status"] for name, record in records.items()} == dict.fromkeys(JOBS, "cancelled"), output
-    environments = {name: record["environment"]["name"] for name, record in records.items()}
-    assert all(found.startswith(f"{name}-") for name, found in environments.items())
+    environments = {record["environment"]["name"] for record in records.values()}
+    assert len(environments) == 3
+    assert seen == environments
 
 
 def until_all_train(home: Home, runs: dict[str, Future[CompletedProcess[str]]]) -> None:
