@@ -1,6 +1,6 @@
 """P8: requests per second of `GET /api/v1/training/jobs/{id}`, against a no-op FastAPI app on the same Ray Serve.
 
-    python benchmarks/serve_requests.py [--rounds 6] [--seconds 2] [--haproxy] [--out samples.json]
+    python benchmarks/serve_requests.py [--rounds 6] [--seconds 2] [--haproxy] [--json FILE]
 
 Target: requests per second of ours ÷ those of the no-op app ≥ 0.7, which is seconds per request ÷ ≤ 1.43. Stated beside
 it: bare uvicorn with the same no-op app, and with `--haproxy` Serve's own proxy in C. All of it runs ABBA in one run,
@@ -186,7 +186,7 @@ def main() -> None:
     parser.add_argument("--concurrency", default="1,8,32")
     parser.add_argument("--port", type=int, default=32050)
     parser.add_argument("--haproxy", action="store_true")
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--json", type=Path, help="keep the raw samples here")
     options = parser.parse_args()
     results = []
     with tempfile.TemporaryDirectory() as name:
@@ -199,8 +199,8 @@ def main() -> None:
                 found = measure(options.port, options.port + 1, key, job, concurrency, options.seconds, options.rounds)
                 show(found)
                 results.append(found)
-    if options.out:
-        options.out.write_text(json.dumps({"haproxy": options.haproxy, "results": results}), encoding="utf-8")
+    if options.json:
+        options.json.write_text(json.dumps({"haproxy": options.haproxy, "results": results}), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -205,6 +205,21 @@ def test_what_a_plugin_prints_at_import_stays_off_standard_output(
     assert (captured.out, captured.err) == ("", "hello\n")
 
 
+def test_what_a_plugin_prints_in_a_hook_stays_off_standard_output(
+    install: Install, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hooks = "".join(
+        f"@hookimpl\ndef {name}(register):\n    print('{name}')\n"
+        for name in ("register_callbacks", "register_failure_rules")
+    )
+    install("loud", f"from eagleray.contract import hookimpl\n{hooks}")
+    catalogue = discover(settings())
+    assert (catalogue.callbacks(), catalogue.failure_rules("plugin_under_test_loud")) == ([], [])
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.split() == ["register_callbacks", "register_failure_rules"]
+
+
 def test_callbacks_are_made_when_asked_for_and_one_that_raises_costs_the_others_nothing(install: Install) -> None:
     hook = "from eagleray.contract import TrainingCallbacks, hookimpl\n@hookimpl\ndef register_callbacks(register):\n"
     install("bad", hook + "    raise SystemExit\n")

@@ -6,10 +6,10 @@ import contextlib
 import logging
 import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any
+from typing import Any, TypeVar
 
 import pluggy
 
@@ -27,6 +27,7 @@ LIST_COMMAND = "eagleray plugins list"
 # What took too long in this process is not waited for again: a control plane looks at the plugins with every job.
 _left_behind: set[EntryPoint] = set()
 logger = logging.getLogger(__name__)
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,7 @@ class Catalogue:
         """What `plugin` registers by `hook`: nothing where it raises or does not come back, which is logged."""
         offered: list[Any] = []
         try:
-            within(self.limit_s, lambda: _call(self.plugins, hook, plugin, register=offered.append))
+            _aside(self.limit_s, lambda: _call(self.plugins, hook, plugin, register=offered.append))
         except KeyboardInterrupt:
             raise
         except TookTooLong:
@@ -206,9 +207,7 @@ def _load(source: _Source, limit_s: float) -> tuple[Any, list[Framework]]:
     try:
         if source.entry_point in _left_behind:
             raise TookTooLong
-        # A plugin that prints while it is imported must not end up in the middle of `--json`.
-        with contextlib.redirect_stdout(sys.stderr):
-            return within(limit_s, lambda: _registered(source))
+        return _aside(limit_s, lambda: _registered(source))
     except (KeyboardInterrupt, _Rejected):
         raise
     except TookTooLong:
@@ -221,6 +220,12 @@ def _load(source: _Source, limit_s: float) -> tuple[Any, list[Framework]]:
     except BaseException as error:  # SystemExit and worse: whatever a plugin does stays its own affair
         detail = " ".join(f"{type(error).__name__}: {error}".split()).rstrip(".")
         raise _Rejected(f"loading it raised {detail}", upgrade) from error
+
+
+def _aside(limit_s: float, call: Callable[[], T]) -> T:
+    """A plugin's own code, within the limit; what it prints must not end up in the middle of `--json`."""
+    with contextlib.redirect_stdout(sys.stderr):
+        return within(limit_s, call)
 
 
 def _registered(source: _Source) -> tuple[Any, list[Framework]]:
