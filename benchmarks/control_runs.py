@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +21,7 @@ from eagleray.storage.local import LocalStore
 from eagleray.testing.cluster import SimulatedExecutor
 
 SPEC: dict[str, Any] = {"framework": "echo", "model_name": "echo-linear", "dataset_path": "/data", "epochs": 10}
+SETTLE_S = 5.0
 
 
 def check(values: Mapping[str, Any]) -> CheckedSpec:
@@ -81,6 +83,8 @@ def actor_of(folder: Path, drivers: int) -> Iterator[Commands]:
     options: dict[str, Any] = {"name": NAME, "namespace": NAMESPACE, "max_concurrency": 100, "num_cpus": 0}
     actor = ray.remote(SimulatedActor).options(**options).remote(str(folder), drivers)
     ray.get(actor.__ray_ready__.remote())
+    # Ray starts an idle process in place of the one that became the actor: seconds of a core that are not the actor's.
+    time.sleep(SETTLE_S)
     try:
         yield commands_of(RemoteCommands())
     finally:

@@ -2,7 +2,7 @@
 
     .venv/bin/python benchmarks/storage_checkpoint.py [--rounds 5] [--epochs 10] [--mib 16] [--json FILE]
 
-Both are `eagleray train` of the echo framework on a local cluster of their own, with a checkpoint of `--mib` every
+Both are `eagleray train` of the echo framework on a Ray head of this script's own, with a checkpoint of `--mib` every
 epoch. The bucket is SeaweedFS on ports 33000–33999, with the default settings: every checkpoint is hashed, committed by
 a conditional put and copied to last.pt, and no key is written twice a second.
 
@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from ratio import Samples, compare, interleave, medians, publish, verdict
-from runs import EAGLERAY, Home, echo, events, started, temporary_home
+from runs import EAGLERAY, Home, echo, events, private_cluster, started, temporary_home
 
 from eagleray.storage.checkpoints import Checkpoints
 from eagleray.storage.opening import open_store
@@ -47,18 +47,19 @@ def run(environ: dict[str, str], command: list[str], training: dict[str, list[fl
     return time.perf_counter() - began
 
 
-def measure(home: Home, server: SeaweedServer, options: argparse.Namespace) -> dict[str, Any]:
+def measure(home: Home, environ: dict[str, str], server: SeaweedServer, options: argparse.Namespace) -> dict[str, Any]:
     # A state is the layer, its momentum and the best so far, in float64.
     hidden = max(1, round(options.mib * (1 << 20) / (8 * INPUTS * 3)))
     command = echo(home, options.epochs, hidden=hidden, delay_s=options.delay)
-    bucket = {**home.environ, **server.environ, "EAGLERAY_STORAGE": f"s3://{BUCKET}/x"}
+    bucket = {**environ, "EAGLERAY_STORAGE": f"s3://{BUCKET}/x"}
     training: Samples = {}
     ways = {
-        "folder": partial(run, home.environ, command, training, "folder"),
+        "folder": partial(run, environ, command, training, "folder"),
         "bucket": partial(run, bucket, command, training, "bucket"),
-        "again": partial(run, home.environ, command, training, "again"),
+        "again": partial(run, environ, command, training, "again"),
     }
     ways["folder"]()
+    ways["bucket"]()
     training.clear()
     whole = interleave(ways, options.rounds)
     os.environ.update(server.environ)
@@ -83,6 +84,7 @@ def main() -> None:
     parser.add_argument("--delay", type=float, default=0.3, help="seconds that echo sleeps in each of its 4 steps")
     parser.add_argument("--environments", help="a folder of built environments; default: built first")
     parser.add_argument("--json", type=Path, help="keep the raw samples here")
+    parser.add_argument("--port", type=int, default=28380, help="first of some 600 free ports")
     options = parser.parse_args()
     with (
         tempfile.TemporaryDirectory(prefix="er-s3-") as folder,
@@ -90,7 +92,9 @@ def main() -> None:
         seaweed(Path(folder)) as server,
     ):
         server.make_bucket(BUCKET)
-        result = measure(home, server, options)
+        home.environ.update(server.environ)
+        with private_cluster(home, options.port) as environ:
+            result = measure(home, environ, server, options)
     publish(result, options.json)
     sys.stdout.flush()
 

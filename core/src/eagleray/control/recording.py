@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -36,13 +37,22 @@ def record(
     attempt["last_seen_at"] = transaction.now
     attempt["lease_until"] = transaction.now + timedelta(seconds=settings.lease_s)
     recorder = _Recorder(job, attempt, settings)
-    for event in events:
+    for event in events if _is_keepable(events) else map(scrubbed, events):
         if int(event["seq"]) > attempt["last_seq"]:
-            recorder.take(scrubbed(event))
+            recorder.take(event)
             attempt["last_seq"] = int(event["seq"])
     attempt.save()
     job.save()
     return int(attempt["last_seq"])
+
+
+def _is_keepable(value: Any) -> bool:
+    """Whether there is nothing to scrub, by an encoder in C: a tenth of the time of looking at every value."""
+    try:
+        text = json.dumps(value, ensure_ascii=False)
+    except (TypeError, ValueError):
+        return False
+    return "\\u0000" not in text and (text.isascii() or _UNKEEPABLE.search(text) is None)
 
 
 def scrubbed(value: Any) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import ColumnElement, Table, and_, select, update
+from sqlalchemy import Select, Table, Update, bindparam, select, update
 
 from eagleray.contract.errors import UnknownNameError
 from eagleray.control.database.tables import Attempt, TrainingJob
@@ -15,10 +15,18 @@ from eagleray.jobs.phases import Phase
 
 _JOBS: Table = TrainingJob.__table__  # type: ignore[assignment]
 _ATTEMPTS: Table = Attempt.__table__  # type: ignore[assignment]
+_KEY = "key_"
+
+
+def _keyed(table: Table) -> tuple[Select[Any], Update]:
+    """How a row is read and changed, made once: making a statement takes longer than SQLite takes to run it."""
+    key = [column == bindparam(f"{_KEY}{column.name}") for column in table.primary_key]
+    return select(table).where(*key), update(table).where(*key)
 
 
 class _Row:
-    _table: Table
+    _key: tuple[str, ...]
+    _update: Update
 
     def __init__(self, transaction: Transaction, values: dict[str, Any]) -> None:
         self.transaction = transaction
@@ -34,21 +42,20 @@ class _Row:
 
     def save(self) -> None:
         if self._changes:
-            table = self._table
-            key: ColumnElement[bool] = and_(*(column == self[column.name] for column in table.primary_key))
-            self.transaction.connection.execute(update(table).where(key).values(**self._changes))
+            key = {f"{_KEY}{name}": self[name] for name in self._key}
+            self.transaction.connection.execute(self._update, {**key, **self._changes})
             self._changes = {}
 
 
 class JobRow(_Row):
-    _table = _JOBS
+    _key = ("id",)
+    _select, _update = _keyed(_JOBS)
 
     @classmethod
     def load(cls, transaction: Transaction, job_id: int) -> JobRow:
         """Raises UnknownNameError."""
-        wanted = select(_JOBS).where(_JOBS.c.id == job_id, _JOBS.c.deleted_at.is_(None))
-        row = transaction.connection.execute(wanted).one_or_none()
-        if row is None:
+        row = transaction.connection.execute(cls._select, {f"{_KEY}id": job_id}).one_or_none()
+        if row is None or row.deleted_at is not None:
             raise unknown_job(job_id)
         return cls(transaction, dict(row._mapping))
 
@@ -94,13 +101,14 @@ class JobRow(_Row):
 
 
 class AttemptRow(_Row):
-    _table = _ATTEMPTS
+    _key = ("job_id", "number")
+    _select, _update = _keyed(_ATTEMPTS)
 
     @classmethod
     def load(cls, transaction: Transaction, job_id: int, number: int) -> AttemptRow:
         """Raises UnknownNameError."""
-        wanted = select(_ATTEMPTS).where(_ATTEMPTS.c.job_id == job_id, _ATTEMPTS.c.number == number)
-        row = transaction.connection.execute(wanted).one_or_none()
+        key = {f"{_KEY}job_id": job_id, f"{_KEY}number": number}
+        row = transaction.connection.execute(cls._select, key).one_or_none()
         if row is None:
             raise UnknownNameError(f"Job {job_id} has no attempt {number}.", f"Try: eagleray jobs show {job_id}")
         return cls(transaction, dict(row._mapping))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import queue
 import threading
@@ -99,6 +100,7 @@ class Transaction:
         transient.update(newest)
 
 
+@functools.cache
 def _upsert_metrics(dialect: str) -> Any:
     """Of two attempts' values for one epoch the newer attempt's stays."""
     into: Any = postgresql.insert(Metric) if dialect == "postgresql" else sqlite.insert(Metric)
