@@ -16,6 +16,7 @@ from eagleray.cli.train import show_summary
 from eagleray.contract.errors import ConfigError, StorageError, TrainingError
 from eagleray.jobs.phases import Phase
 from eagleray.jobs.records import Artifacts, JobRecord
+from eagleray.testing.data import write_classification_dataset
 
 
 def record(phase: Phase, artifacts: Artifacts) -> JobRecord:
@@ -152,3 +153,33 @@ def test_the_shell_completes_names_of_what_is_installed(line: str, offered: list
         check=False,
     )
     assert done.stdout.split() == offered
+
+
+@pytest.fixture
+def dry_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """`eagleray train --dry-run` of echo on this machine; the data's place comes last."""
+    monkeypatch.setenv("EAGLERAY_HOME", str(tmp_path / "home"))
+    for name in ("EAGLERAY_STORAGE", "EAGLERAY_SERVER", "RAY_ADDRESS"):
+        monkeypatch.delenv(name, raising=False)
+    command = ["train", "--framework", "echo", "--model", "echo-linear", "--epochs", "1", "--batch-size", "4"]
+    return [*command, "--no-pretrained", "--dry-run", "--json", "--data"]
+
+
+def test_a_dry_run_refuses_workers_that_this_machine_can_never_hold(
+    dry_run: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 3)
+    command = [*dry_run, str(write_classification_dataset(tmp_path / "pictures")), "--workers"]
+    assert main([*command, "4"]) != 0
+    said = json.loads(capsys.readouterr().out)["error"]["message"]
+    assert said == "4 worker(s) with 1 CPU each are more than this cluster can ever have: 3 would fit."
+    assert main([*command, "2-4"]) == 0
+    monkeypatch.setenv("RAY_ADDRESS", "192.0.2.1:6379")
+    assert main([*command, "4"]) == 0, "what another cluster has is not known before it is asked"
+
+
+def test_a_dry_run_imports_nothing(dry_run: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*dry_run, "https://192.0.2.1/pictures.zip"]) == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert plan["dataset"]["source"] == "https://192.0.2.1/pictures.zip"
+    assert not (tmp_path / "home" / "storage").exists()

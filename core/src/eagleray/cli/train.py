@@ -153,8 +153,9 @@ def start(
         resumed = JobRecords(store).load(_job_id(values["resume"]))
         values = resumed_spec(resumed, values)
     catalogue = discover(settings)
-    plan = plan_job(make_spec(values), catalogue, store)
+    plan = plan_job(make_spec(values), catalogue, store, import_addresses=not dry_run)
     if dry_run:
+        _check_this_machine(plan)
         _show_plan(describe(plan, settings), as_json=as_json)
         return
     from eagleray.execution.driver import JobDriver  # noqa: PLC0415
@@ -167,6 +168,20 @@ def start(
         ).run()
 
     show_summary(_shown(train_here, as_json, verbose), as_json=as_json)
+
+
+def _check_this_machine(plan: Any) -> None:
+    """Refuse workers that a local cluster could never hold, as the run would; its GPUs are known once Ray has started.
+
+    Raises:
+        ClusterError: says how many would fit.
+    """
+    if "RAY_ADDRESS" in os.environ:
+        return
+    from eagleray.execution.room import Gang, check  # noqa: PLC0415 - see `start`
+
+    cpus = plan.resources_per_worker["CPU"]
+    check(Gang(plan.spec.scaling.min_workers, {"CPU": cpus}), [{"CPU": float(os.cpu_count() or 1)}], [])
 
 
 def _is_ray_job() -> bool:
