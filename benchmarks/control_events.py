@@ -12,7 +12,8 @@ An event is one epoch's metric; it counts when the commit that holds it is on di
     mlflow       `log_batch` of 25 metrics into its own SQLite, no server
     mlflow 500   `log_batch` of 500
 
-Targets: raw ÷ reporter ≥ 10, MLflow ÷ actor and MLflow 500 ÷ reporter ≥ 5, so each against batches like its own.
+Targets, of what goes through the actor: raw ÷ it ≥ 10, and MLflow ÷ it ≥ 5 in batches like its own, which are `mlflow`
+for `actor` and `mlflow 500` for `reporter`.
 """
 
 from __future__ import annotations

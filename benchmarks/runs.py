@@ -121,10 +121,10 @@ def private_cluster(home: Home, port: int) -> Iterator[dict[str, str]]:
         end(home)
 
 
-def echo(home: Home, epochs: int, **config: float) -> list[str]:
-    """Arguments of `eagleray train` for the numpy-only framework on 16 pictures, four steps an epoch."""
-    command = ["train", "--framework", "echo", "--model", "echo-linear", "--data", str(home.pictures)]
-    command += ["--epochs", str(epochs), "--batch-size", "4", "--no-pretrained"]
+def echo(home: Home, epochs: int, *, data: str | None = None, pretrained: bool = False, **config: float) -> list[str]:
+    """Arguments of `eagleray train` for the numpy-only framework, four pictures a step; `data`: default 16 pictures."""
+    command = ["train", "--framework", "echo", "--model", "echo-linear", "--data", data or str(home.pictures)]
+    command += ["--epochs", str(epochs), "--batch-size", "4", "--pretrained" if pretrained else "--no-pretrained"]
     for name, value in config.items():
         command += ["--set", f"{name}={value}"]
     return command
@@ -153,6 +153,19 @@ def events(process: subprocess.Popen[str]) -> Iterator[dict[str, Any]]:
     for line in process.stdout:
         if line.startswith("{"):
             yield {"at": time.perf_counter(), **json.loads(line)}
+
+
+def first_line(home: Home, environ: dict[str, str], command: list[str]) -> float:
+    """Seconds until the worker of a run of `command` prints echo's first line of its first epoch (`noise_lines=1`)."""
+
+    # Each store counts its jobs from 1, so jobs of two stores write to logs of one name.
+    def lines() -> int:
+        return sum(log.read_text(errors="replace").count("echo epoch 1 line 1") for log in home.worker_logs())
+
+    known = lines()
+    began = time.perf_counter()
+    with started(command, environ):
+        return seconds_until(lambda: lines() > known, began)
 
 
 def seconds_until(seen: Callable[[], bool], began: float, timeout_s: float = 300) -> float:

@@ -24,7 +24,7 @@ from functools import partial
 from pathlib import Path
 
 from ratio import compare, interleave, medians, publish, verdict
-from runs import EAGLERAY, RAY, Home, echo, private_cluster, seconds_until, started, temporary_home
+from runs import EAGLERAY, RAY, Home, echo, first_line, private_cluster, seconds_until, started, temporary_home
 
 TARGET = 1.0
 BARE = str(Path(__file__).with_name("bare.py"))
@@ -47,17 +47,6 @@ def bare(home: Home, environ: dict[str, str], before: list[str]) -> float:
         return seconds_until(mark.exists, began)
 
 
-def ours(home: Home, environ: dict[str, str], command: list[str]) -> float:
-    known = home.worker_logs()
-
-    def first_line() -> bool:
-        return any("echo epoch 1 line 1" in log.read_text(errors="replace") for log in home.worker_logs() - known)
-
-    began = time.perf_counter()
-    with started(command, environ):
-        return seconds_until(first_line, began)
-
-
 def measure(home: Home, environ: dict[str, str], rounds: int) -> dict[str, object]:
     job = home.path / "job.yaml"
     job.write_text(JOB.format(pictures=home.pictures))
@@ -65,8 +54,8 @@ def measure(home: Home, environ: dict[str, str], rounds: int) -> dict[str, objec
     client = environ | {"RAY_ADDRESS": environ["RAY_API_SERVER_ADDRESS"]}
     ways = {
         "bare": partial(bare, home, client, submit),
-        "submit": partial(ours, home, client, [*submit, EAGLERAY, "run", str(job)]),
-        "train": partial(ours, home, environ, [EAGLERAY, *echo(home, 1, noise_lines=1)]),
+        "submit": partial(first_line, home, client, [*submit, EAGLERAY, "run", str(job)]),
+        "train": partial(first_line, home, environ, [EAGLERAY, *echo(home, 1, noise_lines=1)]),
         "again": partial(bare, home, client, submit),
     }
     for name in ("bare", "submit", "train"):

@@ -15,13 +15,12 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-import time
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ratio import compare, interleave, medians, publish, verdict
-from runs import EAGLERAY, Home, echo, private_cluster, seconds_until, started, temporary_home
+from runs import EAGLERAY, Home, echo, first_line, private_cluster, temporary_home
 
 from eagleray.registry import DatasetRegistry
 from eagleray.storage.local import LocalStore
@@ -44,17 +43,6 @@ def of_data(request: Request) -> bool:
     return request.reads_data and not small and ("/datasets/" in request.key or "/pretrained_weights/" in request.key)
 
 
-def first_line(home: Home, environ: dict[str, str], command: list[str]) -> float:
-    # Each store counts its jobs from 1, so jobs of both write to logs of one name.
-    def lines() -> int:
-        return sum(log.read_text(errors="replace").count("echo epoch 1 line 1") for log in home.worker_logs())
-
-    known = lines()
-    began = time.perf_counter()
-    with started([EAGLERAY, *command], environ):
-        return seconds_until(lambda: lines() > known, began)
-
-
 def fill(home: Home, stores: list[Store], pictures: Path) -> None:
     weights = home.path / "weights.npz"
     save_model(new_state(INPUTS, len(CLASSES), HIDDEN, 0).parameters, "image-classification", CLASSES, weights)
@@ -68,16 +56,15 @@ def measure(home: Home, environ: dict[str, str], proxy: StrictProxy, options: ar
     bucket = S3Store.open(f"s3://{BUCKET}/x", proxy.upstream.access)
     fill(home, [LocalStore(home.path / "storage"), bucket], pictures)
     bucket.close()
-    command = [word for word in echo(home, 1, noise_lines=1, hidden=HIDDEN) if word != "--no-pretrained"]
 
-    def of(data: str) -> list[str]:
-        return [data if word == str(home.pictures) else word for word in command]
+    def train(data: str) -> list[str]:
+        return [EAGLERAY, *echo(home, 1, data=data, pretrained=True, noise_lines=1, hidden=HIDDEN)]
 
     in_bucket = environ | {"EAGLERAY_STORAGE": f"s3://{BUCKET}/x"}
     ways = {
-        "plain": partial(first_line, home, environ, of(str(pictures))),
-        "bucket": partial(first_line, home, in_bucket, of(f"{NAME}@1")),
-        "again": partial(first_line, home, environ, of(str(pictures))),
+        "plain": partial(first_line, home, environ, train(str(pictures))),
+        "bucket": partial(first_line, home, in_bucket, train(f"{NAME}@1")),
+        "again": partial(first_line, home, environ, train(str(pictures))),
     }
     ways["plain"]()
     first = ways["bucket"]()

@@ -100,7 +100,7 @@ def test_a_keyboard_interrupt_at_import_is_the_users(install: Install) -> None:
 
 
 # The thread may be in a callback of the garbage collector when it is told to end; Python then only says so.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.filterwarnings("ignore:(?s).*SystemExit:pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("hang", ["import time; time.sleep(600)", "while True: pass", HANGING_HOOK])
 @pytest.mark.parametrize("in_main_thread", [True, False])
 def test_a_plugin_that_does_not_come_back_is_quarantined_alone(

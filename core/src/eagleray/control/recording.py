@@ -37,13 +37,18 @@ def record(
     attempt["last_seen_at"] = transaction.now
     attempt["lease_until"] = transaction.now + timedelta(seconds=settings.lease_s)
     recorder = _Recorder(job, attempt, settings)
-    for event in events if _is_keepable(events) else map(scrubbed, events):
+    for event in scrubbed(events):
         if int(event["seq"]) > attempt["last_seq"]:
             recorder.take(event)
             attempt["last_seq"] = int(event["seq"])
     attempt.save()
     job.save()
     return int(attempt["last_seq"])
+
+
+def scrubbed(value: Any) -> Any:
+    """`value` with U+FFFD in place of every character that cannot be kept."""
+    return value if _is_keepable(value) else _scrub(value)
 
 
 def _is_keepable(value: Any) -> bool:
@@ -55,14 +60,13 @@ def _is_keepable(value: Any) -> bool:
     return "\\u0000" not in text and (text.isascii() or _UNKEEPABLE.search(text) is None)
 
 
-def scrubbed(value: Any) -> Any:
-    """`value` with U+FFFD in place of every character that cannot be kept."""
+def _scrub(value: Any) -> Any:
     if isinstance(value, str):
         return _UNKEEPABLE.sub("\N{REPLACEMENT CHARACTER}", value)
     if isinstance(value, Mapping):
-        return {scrubbed(key): scrubbed(item) for key, item in value.items()}
+        return {_scrub(key): _scrub(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return type(value)(map(scrubbed, value))
+        return type(value)(map(_scrub, value))
     return value
 
 
